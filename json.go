@@ -1,0 +1,537 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// errMalformed is wrapped by every *jsonError.
+var errMalformed = errors.New("malformed JSON")
+
+// jsonError says where JSON stopped being JSON.
+type jsonError struct {
+	offset int64 // 0-based, of the first byte that cannot be there
+	reason string
+}
+
+func (e *jsonError) Error() string { return fmt.Sprintf("%s at byte %d", e.reason, e.offset) }
+func (e *jsonError) Unwrap() error { return errMalformed }
+
+// field is a place in a JSON document that somebody wants to hear about. The
+// tree of fields is the whole knowledge a jsonScanner has of a document:
+// whatever is not in it is skipped at the speed of bytes.IndexByte.
+type field struct {
+	id      fieldID
+	members map[string]*field // by key, in camelCase and in snake_case
+	element *field            // of an array
+	keep    int               // how many bytes of a string to capture
+}
+
+// fieldID names a field to its visitor; the zero ID is a mere step on the way.
+type fieldID int
+
+// newSchema builds a tree of fields from paths such as
+// "candidates[].content.parts[].text". Every key is registered in both of the
+// spellings that protobuf's JSON mapping accepts.
+func newSchema(paths map[string]field) *field {
+	root := &field{}
+	for path, leaf := range paths {
+		f := root
+		for step := range strings.SplitSeq(path, ".") {
+			key, isArray := strings.CutSuffix(step, "[]")
+			if key != "" {
+				f = f.member(key)
+			}
+			if isArray {
+				if f.element == nil {
+					f.element = &field{}
+				}
+				f = f.element
+			}
+		}
+		f.id, f.keep = leaf.id, leaf.keep
+	}
+	return root
+}
+
+// member returns the field of a key given in camelCase, made if need be.
+func (f *field) member(key string) *field {
+	if f.members == nil {
+		f.members = make(map[string]*field)
+	}
+	child := f.members[key]
+	if child == nil {
+		child = &field{}
+		f.members[key] = child
+		f.members[snakeCase(key)] = child
+	}
+	return child
+}
+
+func snakeCase(camel string) string {
+	var b strings.Builder
+	for _, r := range camel {
+		if r >= 'A' && r <= 'Z' {
+			b.WriteByte('_')
+			r += 'a' - 'A'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// jsonKind is the kind of a scalar.
+type jsonKind uint8
+
+const (
+	jsonString jsonKind = iota
+	jsonNumber
+	jsonTrue
+	jsonFalse
+	jsonNull
+)
+
+// jsonVisitor hears of the fields of a schema in document order. Byte slices
+// are only valid during the call.
+type jsonVisitor interface {
+	// open is called for the bracket that opens an object or array.
+	open(f *field, key []byte, array bool, at int64)
+	// close is called for the bracket that closes it. The scanner pauses
+	// after the byte when it returns true.
+	close(f *field, array, empty bool, at int64) (pause bool)
+	// begin is called when the first byte of a string that is not empty has
+	// been seen, long before its end.
+	begin(f *field)
+	// scalar is called at the end of a string, number or literal; value is
+	// unescaped and holds at most f.keep bytes of a string.
+	scalar(f *field, key []byte, kind jsonKind, value []byte, start int64)
+}
+
+const (
+	// maxDepth is encoding/json's own limit; protobuf parsers stop at 100.
+	maxDepth = 10_000
+	// maxKey is longer than any key of a schema, even one written entirely
+	// in \u escapes.
+	maxKey = 256
+	// maxScalar bounds what is captured of a number.
+	maxScalar = 32
+)
+
+// jsonScanner walks one JSON document that arrives in pieces of any size. It
+// keeps no more of it than the open brackets and the scalars it captures.
+//
+// The grammar is enforced, with one exception: inside strings only quotes and
+// backslashes are looked at, because strings are nearly all of the traffic.
+type jsonScanner struct {
+	visitor jsonVisitor
+	root    *field
+	stack   []jsonFrame
+	state   scanState
+	offset  int64 // of the next byte
+
+	field   *field // of the string, number or literal being read
+	isKey   bool   // the string being read is a key
+	fresh   bool   // no byte of the string has been seen
+	escaped bool   // an odd run of backslashes ended the last piece
+	start   int64  // of the scalar being read
+	end     int64  // of the last string: just behind its closing quote
+	capture []byte // what is kept of it
+	cut     bool   // that is not all of it
+	key     []byte // the last key of the innermost object, if it matters
+	literal string // what is left of true, false or null
+	kind    jsonKind
+	number  numberState
+}
+
+type jsonFrame struct {
+	field *field // nil: nobody cares
+	array bool
+	empty bool
+}
+
+type scanState uint8
+
+const (
+	wantValue   scanState = iota
+	wantElement           // value or ]
+	wantMember            // key or }
+	wantKey
+	wantColon
+	wantComma // or the closing bracket
+	inString
+	inNumber
+	inLiteral
+	isDone
+	isBroken
+)
+
+// reset makes the scanner ready for another document; offsets go on.
+func (s *jsonScanner) reset() {
+	s.stack = s.stack[:0]
+	s.state = wantValue
+	s.key = s.key[:0]
+}
+
+// untouched tells whether nothing but white space has been seen.
+func (s *jsonScanner) untouched() bool { return s.state == wantValue && len(s.stack) == 0 }
+
+// finish ends the document: a number at top level has no other end.
+func (s *jsonScanner) finish() error {
+	if s.state == inNumber && s.number.final() {
+		s.endScalar(s.kind)
+	}
+	if s.state != isDone {
+		s.state = isBroken
+		return &jsonError{s.offset, "unexpected end of JSON"}
+	}
+	return nil
+}
+
+// write scans a piece and returns how much of it was taken: all of it, unless
+// a visitor asked for a pause.
+func (s *jsonScanner) write(p []byte) (int, error) {
+	for i := 0; i < len(p); {
+		switch s.state {
+		case inString:
+			i += s.inString(p[i:], s.offset+int64(i))
+		case inNumber:
+			next, ok := s.number.next(p[i])
+			if !ok {
+				if !s.number.final() {
+					return s.fail(p, i, "invalid number")
+				}
+				s.endScalar(s.kind)
+				continue // the byte belongs to what follows
+			}
+			s.number = next
+			s.keepByte(p[i])
+			i++
+		case inLiteral:
+			if p[i] != s.literal[0] {
+				return s.fail(p, i, "invalid literal")
+			}
+			s.literal = s.literal[1:]
+			i++
+			if s.literal == "" {
+				s.endScalar(s.kind)
+			}
+		case isBroken:
+			return s.fail(p, i, "malformed JSON")
+		default:
+			c := p[i]
+			if c == ' ' || c == '\n' || c == '\r' || c == '\t' {
+				i++
+				continue
+			}
+			pause, why := s.structure(c, s.offset+int64(i))
+			if why != "" {
+				return s.fail(p, i, why)
+			}
+			i++
+			if pause {
+				s.offset += int64(i)
+				return i, nil
+			}
+		}
+	}
+	s.offset += int64(len(p))
+	return len(p), nil
+}
+
+func (s *jsonScanner) fail(p []byte, i int, reason string) (int, error) {
+	s.state = isBroken
+	err := &jsonError{s.offset + int64(i), reason}
+	s.offset += int64(len(p))
+	return len(p), err
+}
+
+// structure handles a byte between strings, numbers and literals.
+func (s *jsonScanner) structure(c byte, at int64) (pause bool, why string) {
+	switch s.state {
+	case wantElement:
+		if c == ']' {
+			return s.closeBracket(c, at)
+		}
+		return false, s.value(c, at)
+	case wantValue:
+		return false, s.value(c, at)
+	case wantMember:
+		if c == '}' {
+			return s.closeBracket(c, at)
+		}
+		fallthrough
+	case wantKey:
+		if c != '"' {
+			return false, "expected a key"
+		}
+		s.stack[len(s.stack)-1].empty = false
+		s.beginString(nil, true, at)
+		s.key = s.key[:0]
+	case wantColon:
+		if c != ':' {
+			return false, "expected a colon"
+		}
+		s.state = wantValue
+	case wantComma:
+		if c != ',' {
+			return s.closeBracket(c, at)
+		}
+		s.state = wantKey
+		if s.stack[len(s.stack)-1].array {
+			s.state = wantValue
+		}
+	default: // isDone
+		return false, "unexpected data after the document"
+	}
+	return false, ""
+}
+
+// value handles the first byte of a value.
+func (s *jsonScanner) value(c byte, at int64) (why string) {
+	f := s.root
+	if n := len(s.stack); n > 0 {
+		f = s.field
+		if top := &s.stack[n-1]; top.array {
+			top.empty = false
+			f = nil
+			if top.field != nil {
+				f = top.field.element
+			}
+		}
+	}
+	switch c {
+	case '{', '[':
+		if len(s.stack) == maxDepth {
+			return "nested too deeply"
+		}
+		if f != nil {
+			s.visitor.open(f, s.key, c == '[', at)
+		}
+		s.stack = append(s.stack, jsonFrame{field: f, array: c == '[', empty: true})
+		s.state = wantMember
+		if c == '[' {
+			s.state = wantElement
+		}
+	case '"':
+		s.beginString(f, false, at)
+	case 't':
+		s.beginLiteral(f, jsonTrue, "rue", at)
+	case 'f':
+		s.beginLiteral(f, jsonFalse, "alse", at)
+	case 'n':
+		s.beginLiteral(f, jsonNull, "ull", at)
+	default:
+		number, ok := numberStart.next(c)
+		if !ok {
+			return "expected a value"
+		}
+		s.field, s.kind, s.state, s.number, s.start = f, jsonNumber, inNumber, number, at
+		s.capture = s.capture[:0]
+		s.keepByte(c)
+	}
+	return ""
+}
+
+func (s *jsonScanner) closeBracket(c byte, at int64) (pause bool, why string) {
+	n := len(s.stack)
+	if n == 0 {
+		return false, "unexpected data after the document"
+	}
+	top := s.stack[n-1]
+	if top.array && c != ']' || !top.array && c != '}' {
+		return false, "expected a comma or a closing bracket"
+	}
+	s.stack = s.stack[:n-1]
+	s.afterValue()
+	if top.field != nil {
+		pause = s.visitor.close(top.field, top.array, top.empty, at)
+	}
+	return pause, ""
+}
+
+func (s *jsonScanner) afterValue() {
+	s.state = wantComma
+	if len(s.stack) == 0 {
+		s.state = isDone
+	}
+}
+
+func (s *jsonScanner) beginString(f *field, isKey bool, at int64) {
+	s.field, s.isKey, s.fresh, s.escaped, s.state = f, isKey, true, false, inString
+	s.kind, s.start = jsonString, at
+	s.capture, s.cut = s.capture[:0], false
+}
+
+func (s *jsonScanner) beginLiteral(f *field, kind jsonKind, rest string, at int64) {
+	s.field, s.kind, s.literal, s.state, s.start = f, kind, rest, inLiteral, at
+	s.capture = s.capture[:0]
+}
+
+// inString takes what p, found at the offset at, holds of the string and
+// returns how much that was. A quote ends the string unless an odd run of
+// backslashes stands before it; that run may reach back into the piece before.
+func (s *jsonScanner) inString(p []byte, at int64) int {
+	if s.fresh {
+		s.fresh = false
+		if s.field != nil && p[0] != '"' {
+			s.visitor.begin(s.field)
+		}
+	}
+	for from := 0; ; {
+		quote := bytes.IndexByte(p[from:], '"')
+		end := len(p)
+		if quote >= 0 {
+			end = from + quote
+		}
+		run := end
+		for run > 0 && p[run-1] == '\\' {
+			run--
+		}
+		odd := (end-run)%2 == 1
+		if run == 0 && s.escaped {
+			odd = !odd
+		}
+		if quote < 0 {
+			s.escaped = odd
+			s.keepBytes(p)
+			return len(p)
+		}
+		if !odd {
+			s.keepBytes(p[:end])
+			s.end = at + int64(end) + 1
+			s.endString()
+			return end + 1
+		}
+		from = end + 1
+	}
+}
+
+func (s *jsonScanner) keepByte(c byte) {
+	if s.field != nil && len(s.capture) < maxScalar {
+		s.capture = append(s.capture, c)
+	}
+}
+
+func (s *jsonScanner) keepBytes(p []byte) {
+	limit := 0
+	switch {
+	case s.isKey:
+		if f := s.stack[len(s.stack)-1].field; f != nil && f.members != nil {
+			limit = maxKey
+		}
+	case s.field != nil:
+		limit = s.field.keep
+	}
+	room := limit - len(s.capture)
+	s.cut = s.cut || room < len(p)
+	s.capture = append(s.capture, p[:min(room, len(p))]...)
+}
+
+func (s *jsonScanner) endString() {
+	if !s.isKey {
+		s.endScalar(jsonString)
+		return
+	}
+	s.field = nil
+	if f := s.stack[len(s.stack)-1].field; f != nil {
+		s.key = append(s.key[:0], unescape(s.capture, s.cut)...)
+		s.field = f.members[string(s.key)]
+	}
+	s.state = wantColon
+}
+
+func (s *jsonScanner) endScalar(kind jsonKind) {
+	s.afterValue()
+	if s.field == nil {
+		return
+	}
+	value := s.capture
+	if kind == jsonString {
+		value = unescape(value, s.cut)
+	}
+	s.visitor.scalar(s.field, s.key, kind, value, s.start)
+}
+
+// unescape undoes the escapes of a captured string. A string that was cut in
+// the middle of an escape loses that escape; one that was not cut and still
+// does not parse stays as it is, so that it is taken for no other.
+func unescape(raw []byte, cut bool) []byte {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw
+	}
+	most := 0
+	if cut {
+		most = min(len(`\uD83D\uDE0`), len(raw))
+	}
+	for lost := 0; lost <= most; lost++ {
+		var text string
+		quoted := append(append([]byte{'"'}, raw[:len(raw)-lost]...), '"')
+		if json.Unmarshal(quoted, &text) == nil {
+			return []byte(text)
+		}
+	}
+	return raw
+}
+
+// numberState is a state of the grammar of numbers (RFC 8259 §6).
+type numberState uint8
+
+const (
+	numberStart numberState = iota
+	numberMinus
+	numberZero
+	numberInt
+	numberPoint
+	numberFraction
+	numberE
+	numberESign
+	numberExponent
+)
+
+func (n numberState) final() bool {
+	return n == numberZero || n == numberInt || n == numberFraction || n == numberExponent
+}
+
+func (n numberState) next(c byte) (numberState, bool) {
+	digit := c >= '0' && c <= '9'
+	switch n {
+	case numberStart, numberMinus:
+		switch {
+		case c == '0':
+			return numberZero, true
+		case digit:
+			return numberInt, true
+		case c == '-' && n == numberStart:
+			return numberMinus, true
+		}
+	case numberZero, numberInt:
+		switch {
+		case digit && n == numberInt:
+			return numberInt, true
+		case c == '.':
+			return numberPoint, true
+		case c == 'e' || c == 'E':
+			return numberE, true
+		}
+	case numberPoint, numberFraction:
+		switch {
+		case digit:
+			return numberFraction, true
+		case (c == 'e' || c == 'E') && n == numberFraction:
+			return numberE, true
+		}
+	case numberE, numberESign, numberExponent:
+		switch {
+		case digit:
+			return numberExponent, true
+		case (c == '+' || c == '-') && n == numberE:
+			return numberESign, true
+		}
+	}
+	return n, false
+}
