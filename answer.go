@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"compress/gzip"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// answer is an upstream's answer on its way to the client. hold reads it until
+// the verdict is certain; Read then gives out what was held and goes on from
+// there, still listening for a block that comes late.
+type answer struct {
+	source  io.ReadCloser
+	scan    *answerScanner
+	expect  expectation
+	form    streamForm
+	explain func(verdict) []byte // the error for a block that comes late; nil = keep quiet
+	late    func(verdict)        // is told of it
+
+	held    rope  // from the beginning on; most verdicts need one chunk of it
+	scanned int64 // how much of that has been scanned
+	given   int64 // how much of that has been given out
+	ended   bool  // the source has ended
+	failure error // and why, if it broke
+
+	closing []byte   // the end of an array, kept back until nothing can follow
+	tail    [][]byte // what is written behind the answer, each in a Read of its own
+	apart   bool     // a piece of it has just been given out
+	tailed  bool
+}
+
+// hold reads until the verdict is certain or more than limit bytes wait for it,
+// in which case the answer is delivered.
+func (a *answer) hold(limit int64) verdict {
+	for {
+		if v, certain := a.scanHeld(); certain {
+			return v
+		}
+		if a.ended {
+			a.scan.finish()
+			if a.failure != nil {
+				a.scan.cutOff = true
+			}
+			v, _ := a.scan.judge(&a.expect, answerEnd)
+			return v
+		}
+		if a.held.end >= limit {
+			return verdict{}
+		}
+		a.fill()
+	}
+}
+
+// fill reads once more.
+func (a *answer) fill() {
+	n, err := a.source.Read(a.held.room())
+	a.held.grow(n)
+	a.end(err)
+}
+
+func (a *answer) end(err error) {
+	if err == nil {
+		return
+	}
+	a.ended = true
+	if !errors.Is(err, io.EOF) {
+		a.failure = err
+	}
+}
+
+// scanHeld scans what is new among the held bytes, object by object, so that
+// the verdict does not depend on how the network cut the answer.
+func (a *answer) scanHeld() (verdict, bool) {
+	for a.scanned < a.held.end {
+		n, object := a.scan.write(a.held.from(a.scanned))
+		a.scanned += int64(n)
+		at := midObject
+		if object {
+			at = objectEnd
+		}
+		if v, certain := a.scan.judge(&a.expect, at); certain {
+			return v, true
+		}
+	}
+	return verdict{}, false
+}
+
+// complete tells whether the whole answer is held.
+func (a *answer) complete() bool { return a.ended && a.failure == nil && a.scanned == a.held.end }
+
+// Read gives out the answer. Late errors come in Reads of their own, because
+// some clients only notice them in writes of their own (wire §8).
+func (a *answer) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		switch {
+		case len(a.tail) > 0:
+			if a.apart {
+				time.Sleep(tailPause)
+			}
+			n := copy(p, a.tail[0])
+			if a.tail[0], a.apart = a.tail[0][n:], false; len(a.tail[0]) == 0 {
+				a.tail, a.apart = a.tail[1:], true
+			}
+			return n, nil
+		case a.tailed:
+			return 0, io.EOF
+		case a.given < a.scanned: // scanned before the verdict
+			held := a.held.from(a.given)
+			n := copy(p, held[:min(int64(len(held)), a.scanned-a.given)])
+			a.give(n)
+			return n, nil
+		case a.given < a.held.end:
+			n := copy(p, a.held.from(a.given))
+			a.give(n)
+			a.scanned = a.given
+			if n = a.inspect(p[:n]); n > 0 {
+				return n, nil
+			}
+		case a.failure != nil:
+			return 0, a.failure
+		case a.ended:
+			a.finish()
+		default:
+			n, err := a.source.Read(p)
+			a.end(err)
+			if n = a.inspect(p[:n]); n > 0 {
+				return n, nil
+			}
+		}
+	}
+}
+
+// tailPause keeps the pieces behind an answer apart on the wire: JavaScript's
+// client 2.10 understands neither of two that it receives as one (wire §8).
+const tailPause = 50 * time.Millisecond
+
+// give moves on in what is held and returns the chunks that are through.
+func (a *answer) give(n int) {
+	a.given += int64(n)
+	a.held.drop(a.given)
+}
+
+// inspect scans what is about to be given out and returns how much of it may
+// be: all, unless a late block ends the stream or the end of an array is kept
+// back.
+func (a *answer) inspect(p []byte) int {
+	if len(a.closing) > 0 {
+		a.closing = append(a.closing, p...)
+		if len(a.closing) > maxClosing { // not white space, then: nothing can be added behind it
+			a.tail, a.closing, a.form = [][]byte{a.closing}, nil, formUnary
+		}
+		return 0
+	}
+	for at := 0; at < len(p); {
+		closed := a.scan.arrayClosed
+		n, object := a.scan.write(p[at:])
+		at += n
+		if a.form == formUnary || a.explain == nil {
+			continue
+		}
+		if a.form == formArray && a.scan.arrayClosed && !closed {
+			a.closing = append(a.closing, p[at-1:]...)
+			return at - 1
+		}
+		if !object || a.scan.unfinished() {
+			continue
+		}
+		if v, blocked := a.scan.block(); blocked {
+			a.cut(v)
+			return at
+		}
+	}
+	return len(p)
+}
+
+// cut ends the stream behind the object that holds a block.
+func (a *answer) cut(v verdict) {
+	a.late(v)
+	a.tail, a.tailed = a.form.lateError(a.explain(v), true, "]"), true
+}
+
+// finish has the last word when the answer has ended by itself.
+func (a *answer) finish() {
+	a.tailed = true
+	midEvent := a.scan.events != nil && !a.scan.events.betweenEvents()
+	a.scan.finish()
+	if len(a.closing) > 0 {
+		a.tail = [][]byte{a.closing}
+	}
+	v := a.scan.judgeLate(&a.expect)
+	if v.class == classOK {
+		return
+	}
+	a.late(v)
+	if !v.class.isBlock() {
+		return // it has been told by the upstream itself
+	}
+	hasRoom := a.form != formUnary && (a.form != formArray || len(a.closing) > 0)
+	if hasRoom && a.explain != nil {
+		a.tail = a.form.lateError(a.explain(v), midEvent, string(a.closing))
+	}
+}
+
+// streamForm is how a streamed answer is framed, which decides how an error is
+// told after content has been sent (wire §8).
+type streamForm uint8
+
+const (
+	formUnary streamForm = iota
+	formEvents
+	formArray
+	formOpenAI
+)
+
+// lateError frames an error for the middle of a stream: a "data:" event and
+// then the bare object in a write of its own, because older Go and JS clients
+// notice only the one and newer ones only the other; the last element of an
+// array; for OpenAI's clients an event, and no [DONE] behind it. No "event:"
+// lines and no comments: several clients fail on them.
+func (form streamForm) lateError(body []byte, midEvent bool, closing string) [][]byte {
+	event := "data: " + string(body) + "\r\n\r\n"
+	if midEvent {
+		event = "\r\n\r\n" + event
+	}
+	switch form {
+	case formArray:
+		return [][]byte{[]byte(",\r\n" + string(body) + closing)}
+	case formOpenAI:
+		return [][]byte{[]byte(event)}
+	}
+	return [][]byte{[]byte(event), append(body, "\r\n"...)}
+}
+
+// Close gives everything back. The rest of a short answer is read, because an
+// HTTP/1 connection with unread bytes is lost; the client waits meanwhile, so an
+// upstream that has more to say only has a moment.
+func (a *answer) Close() error {
+	if !a.ended {
+		hurry := time.AfterFunc(maxDrainTime, func() { _ = a.source.Close() })
+		_, _ = io.CopyN(io.Discard, a.source, maxDrain)
+		hurry.Stop()
+	}
+	a.given, a.scanned = a.held.end, a.held.end
+	a.held.drop(a.held.end)
+	return a.source.Close()
+}
+
+// maxClosing bounds what is kept of the white space behind an array.
+const maxClosing = 4 << 10
+
+// maxDrain and maxDrainTime are how much of an unwanted answer is read, and for
+// how long, to save its connection.
+const (
+	maxDrain     = 64 << 10
+	maxDrainTime = 50 * time.Millisecond
+)
+
+// decoded is the body of an answer without its gzip, if the transport has left
+// it on: some servers compress without having been asked.
+func decoded(res *http.Response) io.ReadCloser {
+	if !strings.EqualFold(res.Header.Get("Content-Encoding"), "gzip") {
+		return res.Body
+	}
+	res.Header.Del("Content-Encoding")
+	res.Header.Del("Content-Length")
+	res.ContentLength = -1
+	return &gzipBody{source: res.Body}
+}
+
+// gzipBody starts to decode when it is first read, so that the headers of a
+// slow answer are not waited for.
+type gzipBody struct {
+	source io.ReadCloser
+	gzip   *gzip.Reader
+}
+
+func (g *gzipBody) Read(p []byte) (int, error) {
+	if g.gzip == nil {
+		decoder, err := gzip.NewReader(g.source)
+		if err != nil {
+			return 0, err
+		}
+		g.gzip = decoder
+	}
+	return g.gzip.Read(p)
+}
+
+func (g *gzipBody) Close() error { return g.source.Close() }

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tidwall/gjson"
+)
+
+// errorDomain is the domain of every ErrorInfo that this module writes.
+const errorDomain = "caddy-gemini"
+
+// apiError is an error that this module answers with, in Google's form or in
+// OpenAI's. Google's clients raise it as their own exception (wire §8).
+type apiError struct {
+	code     int // HTTP status, and error.code
+	verdict  verdict
+	detail   string // replaces the general explanation of the reason
+	model    string
+	upstream string
+	attempts int
+	language string // the client's Accept-Language
+}
+
+// googleStatus are the words that Google uses for HTTP statuses.
+var googleStatus = map[int]string{
+	http.StatusUnauthorized:        "UNAUTHENTICATED",
+	http.StatusForbidden:           "PERMISSION_DENIED",
+	http.StatusNotFound:            "NOT_FOUND",
+	http.StatusConflict:            "ABORTED",
+	http.StatusTooManyRequests:     "RESOURCE_EXHAUSTED",
+	http.StatusInternalServerError: "INTERNAL",
+	http.StatusNotImplemented:      "UNIMPLEMENTED",
+	http.StatusBadGateway:          "UNAVAILABLE",
+	http.StatusServiceUnavailable:  "UNAVAILABLE",
+	http.StatusGatewayTimeout:      "DEADLINE_EXCEEDED",
+}
+
+func (e *apiError) status() string {
+	if e.verdict.status > 0 && e.verdict.reason != "" {
+		return e.verdict.reason // Google's own
+	}
+	if status, ok := googleStatus[e.code]; ok {
+		return status
+	}
+	return "INVALID_ARGUMENT"
+}
+
+// message puts the reason first: it is what users see of an error (wire §8).
+func (e *apiError) message() string {
+	what := cmp.Or(e.detail, explain(e.verdict.reason, e.verdict.stage).what)
+	next := explain(e.verdict.advisor(), e.verdict.stage).next
+	message := fmt.Sprintf("%s: %s. %s", e.verdict.reason, what, next)
+	for _, code := range supportCodes(e.verdict.said) {
+		if code.category != "" {
+			message += fmt.Sprintf(" Support code %s: %s. %s", code.code, code.category, code.advice)
+		}
+	}
+	said := strings.ToValidUTF8(cmp.Or(e.verdict.said, e.verdict.text), "") // may be cut in a character
+	if said = strings.TrimSpace(said); said != "" {
+		message += " (Gemini said: " + said + ")"
+	}
+	return message
+}
+
+// native is the error in Google's form.
+func (e *apiError) native() []byte {
+	text := explain(e.verdict.reason, e.verdict.stage)
+	locale, localized := localize(e.language, e.verdict.advisor(), e.verdict.stage)
+	body := errorBody{Error: errorObject{
+		Code:    e.code,
+		Status:  e.status(),
+		Message: e.message(),
+		Details: []any{
+			errorInfo{Type: rpcType + "ErrorInfo", Reason: e.verdict.reason, Domain: errorDomain, Metadata: e.metadata(text.configurable)},
+			localizedMessage{Type: rpcType + "LocalizedMessage", Locale: locale, Message: localized},
+			help{Type: rpcType + "Help", Links: []errorLink{{Description: text.helpTitle, URL: text.help}}},
+		},
+	}}
+	return encode(body)
+}
+
+func (e *apiError) metadata(configurable bool) map[string]string {
+	m := map[string]string{"class": e.verdict.class.String(), "attempts": strconv.Itoa(e.attempts)}
+	set := func(key, value string) {
+		if value != "" {
+			m[key] = value
+		}
+	}
+	set("model", e.model)
+	set("upstream", e.upstream)
+	set("stage", e.verdict.stage)
+	switch v := e.verdict; {
+	case v.stage == stagePrompt:
+		set("blockReason", v.reason)
+	case v.stage == stageOutput && v.ours:
+		set("finishReason", v.finish)
+	case v.stage == stageOutput:
+		set("finishReason", v.reason)
+	default:
+		return m
+	}
+	m["configurable"] = strconv.FormatBool(configurable)
+	return m
+}
+
+// openAI is the error in OpenAI's form, for OpenAI-compatible paths.
+func (e *apiError) openAI() []byte {
+	o := openAIError{Message: e.message(), Type: "invalid_request_error", Code: strings.ToLower(e.verdict.reason)}
+	switch {
+	case e.verdict.class.isBlock():
+		o.Code = "content_policy_violation"
+	case e.code == http.StatusRequestEntityTooLarge:
+		o.Code = "request_too_large"
+	case e.code == http.StatusTooManyRequests:
+		o.Type, o.Code = "rate_limit_error", "rate_limit_exceeded"
+	case e.code >= 500:
+		o.Type = "server_error"
+	}
+	return encode(map[string]openAIError{"error": o})
+}
+
+const rpcType = "type.googleapis.com/google.rpc."
+
+type (
+	errorBody struct {
+		Error errorObject `json:"error"`
+	}
+	errorObject struct {
+		Code    int    `json:"code"`
+		Status  string `json:"status"`
+		Message string `json:"message"`
+		Details []any  `json:"details"`
+	}
+	errorInfo struct {
+		Type     string            `json:"@type"`
+		Reason   string            `json:"reason"`
+		Domain   string            `json:"domain"`
+		Metadata map[string]string `json:"metadata"`
+	}
+	localizedMessage struct {
+		Type    string `json:"@type"`
+		Locale  string `json:"locale"`
+		Message string `json:"message"`
+	}
+	help struct {
+		Type  string      `json:"@type"`
+		Links []errorLink `json:"links"`
+	}
+	errorLink struct {
+		Description string `json:"description"`
+		URL         string `json:"url"`
+	}
+	openAIError struct {
+		Message string  `json:"message"`
+		Type    string  `json:"type"`
+		Code    string  `json:"code"`
+		Param   *string `json:"param"`
+	}
+)
+
+// encode marshals what cannot fail to marshal, on one line and without HTML
+// escapes, so that it can stand in an event.
+func encode(v any) []byte {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return []byte(`{"error":{"code":500,"status":"INTERNAL","message":"internal error"}}`)
+	}
+	return []byte(strings.TrimSuffix(b.String(), "\n"))
+}
+
+// googleError is what this module understands of an error of Google's.
+type googleError struct {
+	code            int
+	status, message string
+	reason          string // of ErrorInfo
+	perDay          bool   // a quota per day is used up, whatever else is
+	noAccess        bool   // "limit: 0": the key's tier has none of this quota
+	retryDelay      time.Duration
+}
+
+// parseGoogleError reads the body of an answer that is not a 200. Some
+// surfaces wrap the object in an array (wire §7); bodies that are neither
+// leave nothing but the status.
+func parseGoogleError(status int, body []byte) *googleError {
+	e := &googleError{code: status}
+	root := gjson.ParseBytes(body)
+	if root.IsArray() {
+		root = root.Get("0")
+	}
+	object := root.Get("error")
+	e.status = object.Get("status").String()
+	e.message = object.Get("message").String()
+	for _, detail := range object.Get("details").Array() {
+		e.readDetail(detail)
+	}
+	if e.retryDelay == 0 {
+		e.retryDelay = retryDelayIn(e.message)
+	}
+	e.noAccess = e.noAccess || limitZero.MatchString(e.message)
+	return e
+}
+
+func (e *googleError) readDetail(detail gjson.Result) {
+	switch strings.TrimPrefix(detail.Get("@type").String(), rpcType) {
+	case "ErrorInfo":
+		e.reason = detail.Get("reason").String()
+	case "RetryInfo":
+		if d, err := time.ParseDuration(detail.Get("retryDelay").String()); err == nil && d > 0 {
+			e.retryDelay = d
+		}
+	case "QuotaFailure":
+		for _, violation := range detail.Get("violations").Array() {
+			// The quota's name decides: a daily quota has been seen with a
+			// delay of 41 s (wire §7).
+			e.perDay = e.perDay || strings.Contains(violation.Get("quotaId").String(), "PerDay")
+			e.noAccess = e.noAccess || violation.Get("quotaValue").String() == "0"
+		}
+	}
+}
+
+var (
+	limitZero  = regexp.MustCompile(`\blimit: 0\b`)
+	retryAfter = regexp.MustCompile(`[Rr]etry in ((?:[0-9.]+(?:ms|h|m|s))+)`)
+)
+
+// retryDelayIn finds "Please retry in 1h52m56.4s." in a message.
+func retryDelayIn(message string) time.Duration {
+	match := retryAfter.FindStringSubmatch(message)
+	if match == nil {
+		return 0
+	}
+	d, err := time.ParseDuration(match[1])
+	if err != nil {
+		return 0
+	}
+	return max(d, 0)
+}
+
+// retryAfter is the value of the Retry-After header that Google does not send
+// (wire §7): the delay rounded up, or the seconds to midnight Pacific time for
+// a quota per day. Without either there is none.
+func (e *googleError) retryAfter(now time.Time, pacific *time.Location) string {
+	delay := e.retryDelay
+	switch e.class() {
+	case classExhausted:
+		day := now.In(pacific)
+		delay = time.Date(day.Year(), day.Month(), day.Day()+1, 0, 0, 0, 0, pacific).Sub(now)
+	case classLimited:
+	default:
+		return ""
+	}
+	if delay <= 0 {
+		return ""
+	}
+	return strconv.Itoa(int(math.Ceil(delay.Seconds())))
+}
+
+// word is what the error calls itself: the reason of its ErrorInfo, else its
+// status.
+func (e *googleError) word() string { return asWord(cmp.Or(e.reason, e.status)) }

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"encoding/json"
+	"io"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// candidateWith is an answer with one candidate of these members.
+func candidateWith(members string) string { return `{"candidates":[{` + members + `}]}` }
+
+// parts is a candidate's content.
+func parts(list string) string { return `"content":{"parts":[` + list + `]}` }
+
+// TestShapes tries what answers may look like: order, spelling and type of
+// fields promise nothing.
+func TestShapes(t *testing.T) {
+	const (
+		image   = `{"inlineData":{"mimeType":"image/png","data":"AAAA"}}`
+		draft   = `{"inlineData":{"data":"AAAA"},"thought":true}`
+		speech  = `{"inlineData":{"mimeType":"audio/L16","data":"AAAA"}}`
+		words   = `{"text":"Sorry, no."}`
+		noImage = `"finishReason":"NO_IMAGE"`
+		blocked = `"finishReason":"IMAGE_SAFETY"`
+		stop    = `"finishReason":"STOP"`
+		prompt  = `"promptFeedback":{"blockReason":"SAFETY"}`
+		lookout = `{"text":"\"finishReason\":\"IMAGE_SAFETY\" {\"promptFeedback\":{\"blockReason\":\"SAFETY\"}} \\"}`
+		empty   = reasonEmpty
+		cut     = reasonUnavailable
+	)
+	for _, c := range []struct {
+		name   string
+		expect expectation
+		body   string
+		reason string // of the verdict; none = delivered
+	}{
+		// Order.
+		{"finish before content", imageCall, candidateWith(noImage + "," + parts(image)), "NO_IMAGE"},
+		{"finish before content, drafts asked for", withDrafts, candidateWith(noImage + "," + parts(image)), "NO_IMAGE"},
+		{"finish before content and no block", imagesAlone, candidateWith(stop + "," + parts(image)), ""},
+		{"thought before data", withDrafts, candidateWith(noImage + "," + parts(`{"thought":true,"inlineData":{"data":"AA"}}`)), "NO_IMAGE"},
+		{"thought after data", withDrafts, candidateWith(parts(draft) + "," + noImage), "NO_IMAGE"},
+		{"block of the prompt behind empty candidates", imageCall, `{"candidates":[],` + prompt + `}`, "SAFETY"},
+		{"block of the prompt behind a candidate", textCall, `{"candidates":[{` + stop + `}],` + prompt + `}`, "SAFETY"},
+		{"block of the prompt before an image", imageCall, `{` + prompt + `,"candidates":[{` + parts(image) + `}]}`, "SAFETY"},
+		{"second candidate blocked", textCall, `{"candidates":[{` + stop + `},{` + blocked + `}]}`, "IMAGE_SAFETY"},
+		{"first candidate blocked, second an image", imageCall, `{"candidates":[{` + blocked + `},{` + parts(image) + `}]}`, "IMAGE_SAFETY"},
+		{"index behind finish", textCall, candidateWith(blocked + `,"index":3`), "IMAGE_SAFETY"},
+
+		// Drafts.
+		{"only a draft, STOP", withDrafts, candidateWith(parts(draft) + "," + stop), ""},
+		{"only a draft, STOP, images alone", expectation{image: true, imagesAlone: true, thoughts: true}, candidateWith(parts(draft) + "," + stop), ""},
+		{"not a draft", withDrafts, candidateWith(parts(`{"inlineData":{"data":"AA"},"thought":false}`) + "," + noImage), ""},
+		{"a draft and words", expectation{image: true, imagesAlone: true, thoughts: true}, candidateWith(parts(`{"text":"hm","thought":true},`+words) + "," + stop), "NO_IMAGE"},
+
+		// Text that quotes an answer, and keys elsewhere.
+		{"quoted", textCall, candidateWith(parts(lookout) + "," + stop), ""},
+		{"quoted in escapes", textCall, candidateWith(parts(`{"text":"\u0022finishReason\u0022:\u0022IMAGE_SAFETY\u0022"}`) + "," + stop), ""},
+		{"keys of an argument", textCall, candidateWith(parts(`{"functionCall":{"args":{"finishReason":"SAFETY","candidates":[{"finishReason":"SAFETY"}]}}}`) + "," + stop), ""},
+		{"keys of other objects", textCall, `{"finishReason":"SAFETY","blockReason":"SAFETY","x":{"promptFeedback":{"blockReason":"SAFETY"},"candidates":[{"finishReason":"SAFETY"}]},"candidates":[{"content":{"finishReason":"SAFETY"},"y":[{"finishReason":"SAFETY"}]}]}`, ""},
+		{"one level too deep", textCall, `{"candidates":[[{"finishReason":"SAFETY"}]],"promptFeedback":[{"blockReason":"SAFETY"}]}`, ""},
+		{"escaped key", textCall, candidateWith(`"finish\u0052eason":"SAFETY"`), "SAFETY"},
+		{"escaped colon", textCall, candidateWith(`"\u0066inishReason":"SAFETY","finishMessage":"\":{}[]"`), "SAFETY"},
+		{"snake case", textCall, `{"prompt_feedback":{"block_reason":"SAFETY"}}`, "SAFETY"},
+		{"white space", textCall, "\n\t{ \"candidates\"\r\n : [ { \"finishReason\" \n:\t\"SAFETY\" } ] } \n", "SAFETY"},
+
+		// Types.
+		{"candidates an object", textCall, `{"candidates":{"0":{"finishReason":"SAFETY"}}}`, ""},
+		{"candidates null", textCall, `{"candidates":null}`, ""},
+		{"candidates null and an unknown block", textCall, `{"candidates":null,"promptFeedback":{"blockReason":"NEWS"}}`, "NEWS"},
+		{"candidates and an unknown block", textCall, `{"candidates":[{}],"promptFeedback":{"blockReason":"NEWS"}}`, ""},
+		{"candidates of odd types", textCall, `{"candidates":[null,1,"a",[],{"finishReason":"SAFETY"}]}`, "SAFETY"},
+		{"parts null", imagesAlone, candidateWith(`"content":{"parts":null},` + stop), "NO_IMAGE"},
+		{"parts of odd types", imagesAlone, candidateWith(`"content":{"parts":[null,{},[],"a",{"inlineData":null},{"inlineData":{"data":""}}]},` + stop), "NO_IMAGE"},
+		{"feedback without reason", textCall, `{"promptFeedback":{"safetyRatings":[{"probability":"HIGH"}]}}`, ""},
+		{"feedback null", textCall, `{"promptFeedback":null}`, ""},
+
+		// What is due.
+		{"words", imagesAlone, candidateWith(parts(words) + "," + stop), "NO_IMAGE"},
+		{"words where no_image is error", expectation{image: true, noImage: noImageError}, candidateWith(parts(words) + "," + stop), "NO_IMAGE"},
+		{"words where no_image is pass", expectation{image: true, noImage: noImagePass, imagesAlone: true}, candidateWith(parts(words) + "," + stop), ""},
+		{"words of a text model", expectation{noImage: noImageError}, candidateWith(parts(words) + "," + stop), ""},
+		{"words and CONTINUATION", imagesAlone, candidateWith(parts(words) + `,"finishReason":"CONTINUATION"`), ""},
+		{"a tool call", imagesAlone, candidateWith(parts(`{"functionCall":{"name":"f"}}`) + "," + stop), ""},
+		{"speech", imagesAlone, candidateWith(parts(speech) + "," + stop), "NO_IMAGE"},
+		{"Imagen", imagenCall, `{"predictions":[{"bytesBase64Encoded":"AA","mimeType":"image/png"}]}`, ""},
+		{"Imagen in a bucket", imagenCall, `{"predictions":[{"gcsUri":"gs://b/o"}]}`, ""},
+		{"Imagen, one filtered", imagenCall, `{"predictions":[{"raiFilteredReason":"no"},{"bytesBase64Encoded":"AA"}]}`, ""},
+		{"Imagen, all filtered", imagenCall, `{"predictions":[{"raiFilteredReason":"no"}]}`, "IMAGE_SAFETY"},
+		{"Imagen, filtered without a word", imagenCall, `{}`, "NO_IMAGE"},
+		{"OpenAI", imagenCall, `{"created":1,"data":[{"b64_json":"AA"}]}`, ""},
+		{"OpenAI by URL", imagenCall, `{"data":[{"url":"https://x/y"}]}`, ""},
+		{"OpenAI without an image", imagenCall, `{"created":1,"data":[]}`, "NO_IMAGE"},
+
+		// No answers.
+		{"nothing", textCall, "", empty},
+		{"white space alone", textCall, " \n", empty},
+		{"empty object", textCall, "{}", empty},
+		{"empty array", textCall, "[]", empty},
+		{"null", textCall, "null", empty},
+		{"a string", textCall, `"hello"`, empty},
+		{"a number", textCall, "42", empty},
+		{"HTML", imageCall, "<!DOCTYPE html><html>{}</html>", empty},
+		{"events nobody asked for", textCall, events(hello), empty},
+		{"cut", textCall, `{"candidates":[{"content":{"parts":[{"text":"He`, cut},
+		{"cut before the last bracket", imageCall, `{"candidates":[{"finishReason":"SAFETY"}]`, cut},
+		{"not quite JSON", textCall, `{"candidates":[{]}`, cut},
+		{"an error in a 200", imageCall, `{"error":{"code":503,"message":"overloaded","status":"UNAVAILABLE"}}`, "UNAVAILABLE"},
+		{"an error behind words", imagesAlone, `{"candidates":[{` + stop + `}],"error":{"code":500,"status":"INTERNAL"}}`, "INTERNAL"},
+		{"an error that is none", textCall, `{"error":{"code":200},"candidates":[]}`, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			variants(t, c.body, func(name string, source io.Reader) {
+				p := play(source, formUnary, c.expect, noLimit)
+				if p.verdict.reason != c.reason {
+					t.Fatalf("%s: %+v, want %s", name, p.verdict, c.reason)
+				}
+				if c.reason == "" && p.body(t) != c.body {
+					t.Fatalf("%s: not the same bytes", name)
+				}
+			})
+		})
+	}
+}
+
+// A child-safety code makes any block final.
+func TestChildSafetyIsFinal(t *testing.T) {
+	const said = `Filtered. Support codes: 39322892, 58061214`
+	for _, body := range []string{
+		candidateWith(`"finishReason":"IMAGE_SAFETY","finishMessage":"` + said + `"`),
+		candidateWith(`"finishMessage":"` + said + `","finishReason":"IMAGE_SAFETY"`),
+		`{"promptFeedback":{"blockReasonMessage":"` + said + `","blockReason":"IMAGE_SAFETY"}}`,
+		`{"predictions":[{"raiFilteredReason":"` + said + `"}]}`,
+	} {
+		p := play(strings.NewReader(body), formUnary, imagenCall, noLimit)
+		if p.verdict.class != classForbidden || p.verdict.reason != "IMAGE_SAFETY" || p.verdict.said != said {
+			t.Errorf("%s: %+v", body, p.verdict)
+		}
+	}
+}
+
+func TestFactsForTheAccounts(t *testing.T) {
+	for _, c := range []struct {
+		form streamForm
+		body string
+		want facts // of what is compared
+	}{
+		{formUnary, `{"usageMetadata":{"promptTokenCount":16,"candidatesTokenCount":1518,"totalTokenCount":1708,"thoughtsTokenCount":174},"modelVersion":"gemini-3-pro-image"}`, facts{usage: usage{16, 1518, 174}, model: "gemini-3-pro-image"}},
+		{formUnary, `{"usageMetadata":{"promptTokenCount":16,"candidatesTokenCount":-1,"thoughtsTokenCount":1e99}}`, facts{usage: usage{16, 0, 0}}},
+		{formUnary, `{"usageMetadata":{"promptTokenCount":99999999999999999999,"promptTokensDetails":[{"tokenCount":3}]}}`, facts{usage: usage{1<<63 - 1, 0, 0}}},
+		{formEvents, events(`{"usageMetadata":{"promptTokenCount":4}}`, `{"usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":7}}`), facts{usage: usage{5, 7, 0}}},
+		{formOpenAI, events(`{"model":"gemini-2.5-flash","choices":[]}`, `{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}`, "[DONE]"), facts{usage: usage{3, 4, 0}, model: "gemini-2.5-flash"}},
+		{formUnary, `{"data":[{"b64_json":"AA"},{"b64_json":"AA"},{"revised_prompt":"x"}]}`, facts{images: 2}},
+		{formUnary, candidateWith(parts(`{"inlineData":{"mimeType":"IMAGE/PNG","data":"A"}},{"inlineData":{"data":"A","mimeType":"audio/wav"}},{"fileData":{"mimeType":"video/mp4","fileUri":"x"}},{"inlineData":{"data":"A"},"thought":true}`)), facts{images: 1, drafts: 1}},
+		{formArray, array(pixel, pixel), facts{images: 2}},
+	} {
+		p := play(strings.NewReader(c.body), c.form, expectation{unjudged: true}, noLimit)
+		p.body(t)
+		got := facts{usage: p.scan.usage, model: p.scan.model, images: p.scan.images, drafts: p.scan.drafts}
+		if !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %+v, want %+v", c.body, got, c.want)
+		}
+	}
+}
+
+// TestFramings has the same block, and the same answer, in every frame.
+func TestFramings(t *testing.T) {
+	big := candidateWith(parts(`{"text":"` + strings.Repeat("long ", 1<<18) + `","thoughtSignature":"` + strings.Repeat("AAAA", 1<<18) + `"}`))
+	pretty := "{\n  \"candidates\": [\n    {\n      \"finishReason\": \"SAFETY\"\n    }\n  ]\n}\n"
+	usage := `{"usageMetadata":{"promptTokenCount":5}}`
+	for _, c := range []struct {
+		name   string
+		form   streamForm
+		body   string
+		reason string
+	}{
+		{"LF", formEvents, "data: " + usage + "\n\ndata: " + safety + "\n\n", "SAFETY"},
+		{"CRLF", formEvents, "data: " + usage + "\r\n\r\ndata: " + safety + "\r\n\r\n", "SAFETY"},
+		{"mixed", formEvents, "data: " + usage + "\r\n\ndata: " + safety + "\n\r\n", "SAFETY"},
+		{"no space", formEvents, "data:" + safety + "\n\n", "SAFETY"},
+		{"no blank line at the end", formEvents, "data: " + usage + "\n\ndata: " + safety, "SAFETY"},
+		{"no blank line between", formEvents, "data: " + usage + "\ndata: " + safety + "\n\n", "SAFETY"},
+		{"blank lines before", formEvents, "\n\r\n\ndata: " + safety + "\n\n", "SAFETY"},
+		{"comments and other fields", formEvents, ": hi\nevent: message\nid: {\nretry: 3\ndat\ndatas: {\ndata: " + safety + "\n\n", "SAFETY"},
+		{"an object over several lines", formEvents, "data: {\"candidates\":[{\ndata: \"finishReason\":\ndata:\"SAFETY\"}]}\n\n", "SAFETY"},
+		{"a broken event before", formEvents, "data: {]}\n\ndata: \"\n\ndata: " + safety + "\n\n", "SAFETY"},
+		{"a cut event before", formEvents, "data: {\"candidates\":[\n\ndata: " + safety + "\n\n", "SAFETY"},
+		{"megabytes", formEvents, "data: " + big + "\n\ndata: " + safety + "\n\n", ""},
+		{"bare object", formEvents, pretty, "SAFETY"},
+		{"bare object behind an event", formEvents, "data: " + usage + "\n\n" + pretty, "SAFETY"},
+		{"broken bare lines", formEvents, "[DONE]\n{]}\ndata: " + safety + "\n\n", "SAFETY"},
+		{"bare error", formEvents, "data: " + usage + "\r\n\r\n{\n  \"error\": {\n    \"code\": 503,\n    \"status\": \"UNAVAILABLE\"\n  }\n}\n", "UNAVAILABLE"},
+		{"a JSON array where events are due", formEvents, array(usage, safety), "SAFETY"},
+		{"cut", formEvents, "data: " + usage + "\n\ndata: {\"candi", reasonUnavailable},
+		{"[DONE] alone", formOpenAI, "data: [DONE]\n\n", reasonEmpty},
+		{"no events", formEvents, ": nothing\n\n", reasonEmpty},
+		{"OpenAI", formOpenAI, events(filtered, "[DONE]"), "CONTENT_FILTER"},
+		{"OpenAI delivered", formOpenAI, events(choice, `{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`, "[DONE]"), ""},
+		{"array", formArray, array(usage, safety), "SAFETY"},
+		{"array without white space", formArray, "[" + usage + "," + safety + "]", "SAFETY"},
+		{"array, megabytes", formArray, array(big, safety), ""},
+		{"array with an error", formArray, array(`{"error":{"code":503,"status":"UNAVAILABLE"}}`), "UNAVAILABLE"},
+		{"array cut", formArray, "[" + usage + ",\n", reasonUnavailable},
+		{"array never begun", formArray, " ", reasonEmpty},
+		{"an object where an array is due", formArray, pretty, "SAFETY"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, size := range []int{0, 1, 2, 3, 7, 64, 4096} {
+				if len(c.body) > 1<<20 && size > 0 && size < 4096 {
+					continue
+				}
+				p := play(&pieces{body: c.body, size: size}, c.form, textCall, noLimit)
+				if p.verdict.reason != c.reason {
+					t.Fatalf("pieces of %d: %+v, want %s", size, p.verdict, c.reason)
+				}
+				if c.reason == "" && !strings.HasPrefix(p.body(t), c.body[:min(len(c.body), 2<<20)]) {
+					t.Fatalf("pieces of %d: not the same bytes", size)
+				}
+			}
+		})
+	}
+}
+
+func TestExamplesAreJSON(t *testing.T) {
+	for _, body := range []string{hello, hello1, pixel, safety, done1, trail, choice, filtered, late, array(hello, safety)} {
+		if !json.Valid([]byte(body)) {
+			t.Errorf("%s is no JSON", body)
+		}
+	}
+}
