@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// BenchmarkScan shows what inspecting an answer costs: it must be a small part
+// of what moving its bytes costs.
+func BenchmarkScan(b *testing.B) {
+	image := strings.Replace(okImage, "aGVsbG8=", strings.Repeat("aGVsbG8h", 20<<20/8), 1)
+	for name, answer := range map[string]string{"text": `{"candidates":[{"content":{"parts":[{"text":"` + strings.Repeat("word ", 200) + `"}]},"finishReason":"STOP"}]}`, "image20M": image} {
+		b.Run(name, func(b *testing.B) {
+			body := []byte(answer)
+			b.SetBytes(int64(len(body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				s := newAnswerScanner(new(facts), false, geminiEnums)
+				for p := body; len(p) > 0; {
+					n, _ := s.write(p[:min(len(p), 32<<10)])
+					p = p[n:]
+				}
+			}
+		})
+	}
+}
+
+// cannedTransport answers without a network.
+type cannedTransport struct{ body []byte }
+
+func (c cannedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_ = r.Body.Close()
+	}
+	return &http.Response{
+		StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
+		Body: io.NopCloser(bytes.NewReader(c.body)), ContentLength: -1,
+	}, nil
+}
+
+// BenchmarkServeHTTP is all that the gateway does to a small call, without the
+// sockets and without Caddy's server.
+func BenchmarkServeHTTP(b *testing.B) {
+	body := []byte(`{"candidates":[{"content":{"parts":[{"text":"` + strings.Repeat("word ", 200) + `"}]},"finishReason":"STOP"}]}`)
+	base, err := url.Parse("http://127.0.0.1:1")
+	if err != nil {
+		b.Fatal(err)
+	}
+	h := &Handler{logger: zap.NewNop(), notes: new(noteLog)}
+	h.setDefaults()
+	h.router = &router{
+		upstream: &upstream{name: "fake", base: base, transport: cannedTransport{body}},
+		hold:     defaultHold, blockStatus: 400, pacific: time.UTC, now: time.Now,
+	}
+	h.metrics = registerMetrics(prometheus.NewRegistry(), h.knownModels())
+	ctx := context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())
+	ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{})
+	ctx = context.WithValue(ctx, caddyhttp.ExtraLogFieldsCtxKey, new(caddyhttp.ExtraLogFields))
+	b.ReportAllocs()
+	for b.Loop() {
+		r := httptest.NewRequestWithContext(ctx, http.MethodPost, imagePath, strings.NewReader(prompt))
+		r.Header.Set(apiKeyHeader, "key")
+		if err := h.ServeHTTP(httptest.NewRecorder(), r, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

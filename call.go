@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"net/http"
+	"path"
+	"strings"
+)
+
+// surface is the API a call is written for: the first thing that decides what
+// its body and its answer look like (wire §1).
+type surface uint8
+
+const (
+	surfaceNone   surface = iota // no API this module knows
+	surfaceGemini                // generativelanguage.googleapis.com
+	surfaceVertex                // aiplatform.googleapis.com, express mode included
+	surfaceOpenAI                // OpenAI-compatible paths of both
+	surfaceInteractions
+)
+
+// call is what a request is, as far as its path says.
+type call struct {
+	surface surface
+	// method is the verb of the API: generateContent, streamGenerateContent,
+	// predict, chat.completions, images.generations, interactions, …; empty
+	// where the path has none.
+	method string
+	// model as the path names it; calls that name it in the body have none.
+	model string
+	// modelAt is where the model stands in the escaped path.
+	modelAt, modelEnd int
+	// generates tells a call that produces content, which this module works
+	// on, from all others, which it forwards untouched.
+	generates bool
+	// events and array are the forms of a streamed answer.
+	events, array bool
+}
+
+// versions are the first segments of paths that belong to an API.
+var versions = map[string]bool{"v1": true, "v1beta": true, "v1alpha": true, "v1beta1": true}
+
+// collections are what stands behind v1 in the APIs of Google and OpenAI. Many
+// sites have a /v1 of their own; the other versions are Google's alone.
+var collections = map[string]bool{
+	"models": true, "tunedModels": true, "files": true, "cachedContents": true, "batches": true, "operations": true,
+	"interactions": true, "corpora": true, "fileSearchStores": true, "auth_tokens": true, "openai": true,
+	"projects": true, "publishers": true, "media": true, "agents": true,
+	"chat": true, "images": true, "completions": true, "embeddings": true, "responses": true, "audio": true, "moderations": true,
+}
+
+// isCompanion recognises the paths that do not begin with a version: media
+// upload and download, and the websockets of the Live API. A site may have
+// paths of its own that begin alike.
+func isCompanion(segments []string) bool {
+	if len(segments) < 2 {
+		return false
+	}
+	switch segments[0] {
+	case "upload", "download":
+		return versions[segments[1]]
+	case "ws":
+		return strings.HasPrefix(segments[1], "google.")
+	}
+	return false
+}
+
+// recognise finds out what a request is. A request of no known API has the
+// surface surfaceNone.
+func recognise(r *http.Request) call {
+	escaped := r.URL.EscapedPath()
+	segments := strings.Split(strings.TrimPrefix(escaped, "/"), "/")
+	if isCompanion(segments) {
+		return call{surface: surfaceGemini}
+	}
+	if !versions[segments[0]] || len(segments) < 2 || segments[1] == "" {
+		return call{}
+	}
+	if collection, _, _ := strings.Cut(segments[1], ":"); segments[0] == "v1" && !collections[collection] {
+		return call{}
+	}
+	c := recognisePath(segments[1:])
+	if c.model != "" {
+		c.modelAt = strings.LastIndexByte(escaped, '/') + 1
+		c.modelEnd = c.modelAt + len(c.model)
+	}
+	c.generates = c.generates && r.Method == http.MethodPost && r.Header.Get("Upgrade") == ""
+	if c.method == "streamGenerateContent" {
+		c.events = asksForEvents(r.URL.RawQuery)
+		c.array = !c.events
+	}
+	return c
+}
+
+// asksForEvents finds alt=sse. The query is not parsed with net/url because
+// that drops fields with a semicolon, such as $alt=json;enum-encoding=int.
+func asksForEvents(query string) bool {
+	for field := range strings.SplitSeq(query, "&") {
+		key, value, _ := strings.Cut(field, "=")
+		if (key == "alt" || key == "$alt" || key == "%24alt") && strings.HasPrefix(value, "sse") {
+			return true
+		}
+	}
+	return false
+}
+
+// openAIMethods are the OpenAI-compatible paths behind the openai segment.
+var openAIMethods = map[string]string{
+	"chat/completions":   "chat.completions",
+	"images/generations": "images.generations",
+	"images/edits":       "images.edits",
+}
+
+// recognisePath looks at the segments behind the version.
+func recognisePath(segments []string) call {
+	if segments[0] == "openai" {
+		method := openAIMethods[strings.Join(segments[1:], "/")]
+		return call{surface: surfaceOpenAI, method: method, generates: method != ""}
+	}
+	if segments[0] == "interactions" {
+		c := call{surface: surfaceInteractions}
+		if len(segments) == 1 {
+			c.method, c.generates = "interactions", true
+		}
+		return c
+	}
+	if i := indexOf(segments, "endpoints", "openapi"); i > 0 {
+		method := openAIMethods[strings.Join(segments[i+2:], "/")]
+		return call{surface: surfaceOpenAI, method: method, generates: method != ""}
+	}
+	c := call{surface: surfaceGemini}
+	if segments[0] == "projects" || segments[0] == "publishers" {
+		c.surface = surfaceVertex
+	}
+	if len(segments) >= 2 && isCollection[segments[len(segments)-2]] {
+		c.model, c.method = splitVerb(segments[len(segments)-1])
+		c.generates = generators[c.method] || c.method == "predict" && matchesAny(imagenModels, c.model)
+	}
+	return c
+}
+
+// isCollection are the collections whose members have verbs: models, tuned
+// models, and Vertex endpoints.
+var isCollection = map[string]bool{"models": true, "tunedModels": true, "endpoints": true}
+
+// generators are the verbs that produce content.
+var generators = map[string]bool{"generateContent": true, "streamGenerateContent": true}
+
+// imagenModels produce images by the verb predict, which on Vertex also serves
+// embeddings, captions and the models of customers.
+var imagenModels = []string{"imagen*", "imagegeneration*"}
+
+// splitVerb splits "model:verb"; some clients escape the colon.
+func splitVerb(segment string) (model, verb string) {
+	for _, colon := range []string{":", "%3A", "%3a"} {
+		if i := strings.LastIndex(segment, colon); i > 0 {
+			return segment[:i], segment[i+len(colon):]
+		}
+	}
+	return segment, ""
+}
+
+// indexOf finds two neighbouring segments.
+func indexOf(segments []string, first, second string) int {
+	for i := range len(segments) - 1 {
+		if segments[i] == first && segments[i+1] == second {
+			return i
+		}
+	}
+	return -1
+}
+
+// completable tells whether safetySettings and responseModalities belong into
+// the body: the other APIs have other schemas and answer 400 (wire §2).
+func (c *call) completable() bool {
+	return c.method == "generateContent" || c.method == "streamGenerateContent"
+}
+
+// namesModelInBody tells whether the model stands in the body, not in the path.
+func (c *call) namesModelInBody() bool {
+	return c.surface == surfaceOpenAI || c.surface == surfaceInteractions
+}
+
+// imageAPI tells whether the call can return nothing but images.
+func (c *call) imageAPI() bool {
+	return c.method == "predict" || strings.HasPrefix(c.method, "images.")
+}
+
+// enums are the numbers and spellings of the call's surface.
+func (c *call) enums() *enums {
+	switch c.surface {
+	case surfaceVertex:
+		return vertexEnums
+	case surfaceOpenAI:
+		return openAIEnums
+	}
+	return geminiEnums
+}
+
+// matchesAny tells whether a model matches one of the globs, which have been
+// checked when the configuration was loaded.
+func matchesAny(globs []string, model string) bool {
+	for _, glob := range globs {
+		if ok, _ := path.Match(glob, model); ok {
+			return true
+		}
+	}
+	return false
+}

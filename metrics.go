@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+)
+
+// collectors are made once for the process: Caddy has a new registry for every
+// configuration it loads, and counters must survive that.
+var collectors = struct {
+	requests, images, tokens *prometheus.CounterVec
+	attempts                 *prometheus.CounterVec
+	duration                 *prometheus.HistogramVec
+	blocked                  *prometheus.GaugeVec
+}{
+	requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "caddy", Subsystem: "gemini", Name: "requests_total",
+		Help: "Generate calls by what became of them.",
+	}, []string{"model", "upstream", "verdict", "reason"}),
+	attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "caddy", Subsystem: "gemini", Name: "attempts_total",
+		Help: "Calls sent to an upstream by what came back.",
+	}, []string{"upstream", "verdict"}),
+	images: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "caddy", Subsystem: "gemini", Name: "images_total",
+		Help: "Images delivered to clients.",
+	}, []string{"model", "upstream"}),
+	tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "caddy", Subsystem: "gemini", Name: "tokens_total",
+		Help: "Tokens used as reported by the upstream, blocked calls included.",
+	}, []string{"kind"}),
+	duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: "caddy", Subsystem: "gemini", Name: "request_duration_seconds",
+		Help:    "Time from a generate call's arrival to the end of its answer.",
+		Buckets: []float64{.1, .5, 1, 2, 4, 8, 12, 16, 20, 30, 45, 60, 90, 120, 180},
+	}, []string{"verdict"}),
+	blocked: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "caddy", Subsystem: "gemini", Name: "block_ratio",
+		Help: "Share of a project's calls that were blocked since midnight Pacific time.",
+	}, []string{"project"}),
+}
+
+// googleModels are the models that metrics know by name; others are "other", so
+// that clients cannot make time series.
+var googleModels = []string{
+	"gemini-3-pro-image", "gemini-3-pro-image-preview",
+	"gemini-3.1-flash-image", "gemini-3.1-flash-image-preview", "gemini-3.1-flash-lite-image",
+	"gemini-2.5-flash-image", "gemini-2.5-flash-image-preview", "gemini-2.0-flash-preview-image-generation",
+	"gemini-3-pro-preview", "gemini-3-flash-preview", "gemini-2.5-pro", "gemini-2.5-flash", "gemini-2.5-flash-lite",
+	"gemini-2.0-flash", "gemini-2.0-flash-lite",
+	"imagen-4.0-generate-001", "imagen-4.0-fast-generate-001", "imagen-4.0-ultra-generate-001", "imagen-3.0-generate-002",
+}
+
+// other is the label value for whatever is not known by name.
+const other = "other"
+
+// metrics are the collectors with the names that one configuration knows.
+type metrics struct{ models map[string]bool }
+
+// registerMetrics puts the collectors into the registry of a configuration.
+// Several handlers share them, so that being registered already is no error.
+func registerMetrics(registry *prometheus.Registry, models []string) *metrics {
+	for _, c := range []prometheus.Collector{
+		collectors.requests, collectors.attempts, collectors.images,
+		collectors.tokens, collectors.duration, collectors.blocked,
+	} {
+		_ = registry.Register(c)
+	}
+	m := &metrics{models: make(map[string]bool, len(models))}
+	for _, model := range models {
+		m.models[model] = true
+	}
+	return m
+}
+
+func (m *metrics) observe(x *exchange, duration time.Duration) {
+	model := x.model
+	if !m.models[model] {
+		model = other
+	}
+	verdict := x.verdict.class.String()
+	collectors.requests.WithLabelValues(model, x.upstream, verdict, knownReason(x.verdict.reason)).Inc()
+	collectors.duration.WithLabelValues(verdict).Observe(duration.Seconds())
+	if x.attempts > 0 {
+		collectors.attempts.WithLabelValues(x.upstream, verdict).Inc()
+	}
+	if n := x.facts.delivered(); n > 0 {
+		collectors.images.WithLabelValues(model, x.upstream).Add(float64(n))
+	}
+	for _, t := range []struct {
+		kind  string
+		count int64
+	}{{"input", x.facts.usage.input}, {"output", x.facts.usage.output}, {"thinking", x.facts.usage.thinking}} {
+		if t.count > 0 {
+			collectors.tokens.WithLabelValues(t.kind).Add(float64(t.count))
+		}
+	}
+}
+
+// knownReason bounds the reasons in metrics: an upstream can invent words.
+func knownReason(reason string) string {
+	if reason == "" || isKnownReason[reason] {
+		return reason
+	}
+	return other
+}
+
+var isKnownReason = func() map[string]bool {
+	known := map[string]bool{
+		reasonEmpty: true, reasonUnavailable: true, reasonDeadline: true, reasonTooLarge: true, reasonMalformed: true,
+		"API_KEY_INVALID": true, "SERVICE_DISABLED": true, "IAM_PERMISSION_DENIED": true, "FAILED_PRECONDITION": true,
+	}
+	for reason := range finishReasons {
+		known[reason] = true
+	}
+	for reason := range blockReasons {
+		known[reason] = true
+	}
+	for _, status := range googleStatus {
+		known[status] = true
+	}
+	known["INVALID_ARGUMENT"] = true
+	return known
+}()
+
+// account records what became of a call, once its answer has ended.
+func (h *Handler) account(r *http.Request, x *exchange, status int, duration time.Duration) {
+	x.publish(r)
+	h.metrics.observe(x, duration)
+	if x.attempts == 0 || status == statusClientGone {
+		return
+	}
+	blocked := x.verdict.class.isBlock()
+	if project := x.project; project != "" {
+		label, ratio := blockRates.count(project, blocked, h.router.now().In(h.router.pacific))
+		collectors.blocked.WithLabelValues(label).Set(ratio)
+	}
+	switch {
+	case blocked:
+		h.logger.Warn("call was blocked", x.logFields(status, duration)...)
+	case x.cause != nil:
+		h.logger.Error("no answer from upstream", append(x.logFields(status, duration), zap.Error(x.cause))...)
+	case x.verdict.class != classOK:
+		h.logger.Info("call failed", x.logFields(status, duration)...)
+	}
+}
+
+// logFields tell about a call without its prompt or its key.
+func (x *exchange) logFields(status int, duration time.Duration) []zap.Field {
+	return []zap.Field{
+		zap.String("verdict", x.verdict.class.String()),
+		zap.String("reason", x.verdict.reason),
+		zap.String("stage", x.verdict.stage),
+		zap.String("model", x.model),
+		zap.String("method", x.call.method),
+		zap.String("upstream", x.upstream),
+		zap.String("project", x.project),
+		zap.String("client", x.client),
+		zap.Int("upstream_status", x.received),
+		zap.Int("status", status),
+		zap.Int64("tokens", x.facts.usage.total()),
+		zap.Duration("duration", duration),
+	}
+}
