@@ -1,0 +1,96 @@
+package main
+
+// Models that the calls name. Only those of image calls match the gateway's
+// default image_models, so text calls show the cost of being passed on.
+const (
+	textModel  = "gemini-2.5-flash"
+	imageModel = "gemini-3-pro-image-preview"
+)
+
+// MB is the decimal megabyte in which the targets are set.
+const MB = 1_000_000
+
+// benchCase is one kind of call, measured in equal blocks on every target.
+type benchCase struct {
+	name   string
+	model  string
+	stream bool
+	tls    bool // the upstream is reached over TLS, with HTTP/2 on offer
+
+	inlineData int           // size of the image in the request; 0 = a prompt of a few words
+	answer     func() answer // what the upstream sends
+	blocked    bool          // the gateway is expected to turn the answer into a 400
+
+	conns    int  // parallel connections
+	calls    int  // calls in one block, long enough to outlast the 10 ms ticks of CPU accounting
+	inFlight bool // no client reads past its first byte before all have theirs; calls == conns
+
+	rows []row // what the report prints
+}
+
+// path is the call's URL as Google's SDKs spell it.
+func (c *benchCase) path() string {
+	if c.stream {
+		return "/v1beta/models/" + c.model + ":streamGenerateContent?alt=sse"
+	}
+	return "/v1beta/models/" + c.model + ":generateContent"
+}
+
+// request is the call's body. It sets neither safetySettings nor
+// responseModalities, so that the gateway has to complete every call.
+func (c *benchCase) request() string {
+	if c.inlineData == 0 {
+		return `{"contents":[{"role":"user","parts":[{"text":"A small red lighthouse at dawn"}]}]}`
+	}
+	return `{"contents":[{"role":"user","parts":[{"inlineData":{"mimeType":"image/png","data":"` +
+		base64Text(c.inlineData) + `"}},{"text":"Make the sky darker"}]}]}`
+}
+
+// quick shrinks a case to a smoke test.
+func (c benchCase) quick() benchCase {
+	if !c.inFlight {
+		c.calls = max(c.calls/4, c.conns)
+	}
+	return c
+}
+
+// What the report prints of a kind of case. The bounds are those that every
+// release must keep (issue #2).
+var (
+	textRows    = []row{{p50, atMost(1.1)}, {p99, nil}, {firstByte, nil}, {firstByteAdded, nil}, {cpuPerCall, atMost(1.1)}, {peakRSS, nil}}
+	answerRows  = []row{{p50, nil}, {p99, nil}, {firstByte, nil}, {cpuPerCall, nil}, {peakRSS, nil}}
+	imageRows   = []row{{p50, atMost(1.1)}, {p99, nil}, {firstByte, nil}, {cpuPerCall, atMost(1.1)}, {peakRSS, nil}}
+	tlsRows     = []row{{p50, atMost(1)}, {p99, nil}, {firstByte, nil}, {cpuPerCall, atMost(1)}, {peakRSS, nil}}
+	firstRows   = []row{{firstByte, nil}, {firstByteAdded, atMost(1.25)}}
+	plainRows   = []row{{p50, nil}, {p99, nil}, {cpuPerCall, nil}, {peakRSS, nil}}
+	requestRows = []row{{p50, atMost(1.25)}, {p99, nil}, {cpuPerCall, atMost(1.3)}, {peakRSS, nil}}
+	delayRows   = []row{{eventDelay, atMost(1.1)}, {eventDelay99, nil}}
+	loadRows    = []row{{throughput, atLeast(0.9)}, {p50, nil}, {p99, nil}, {cpuPerCall, nil}, {peakRSS, nil}}
+	memoryRows  = []row{{peakRSS, gatewayAtMost(30)}}
+)
+
+// cases are all that is measured, in the order of the report. The first one
+// also brings a fresh process to the state that counts as idle.
+var cases = []benchCase{
+	{name: "text-1k", model: textModel, answer: textAnswer, conns: 1, calls: 2000, rows: textRows},
+	{name: "text-1k-64", model: textModel, answer: textAnswer, conns: 64, calls: 8000, rows: loadRows},
+
+	{name: "image-1.5M", model: imageModel, answer: imageAnswer(1.5 * MB), conns: 1, calls: 200, rows: answerRows},
+	{name: "image-6M", model: imageModel, answer: imageAnswer(6 * MB), conns: 1, calls: 60, rows: imageRows},
+	{name: "image-20M", model: imageModel, answer: imageAnswer(20 * MB), conns: 1, calls: 24, rows: imageRows},
+	{name: "image-6M-tls", model: imageModel, answer: imageAnswer(6 * MB), tls: true, conns: 1, calls: 60, rows: tlsRows},
+	{name: "image-20M-tls", model: imageModel, answer: imageAnswer(20 * MB), tls: true, conns: 1, calls: 24, rows: tlsRows},
+	{name: "first-byte-6M", model: imageModel, answer: restedAnswer(6 * MB), conns: 1, calls: 60, rows: firstRows},
+
+	{name: "request-1.5M", model: imageModel, inlineData: 1.5 * MB, answer: imageAnswer(1000), conns: 1, calls: 200, rows: plainRows},
+	{name: "request-10M", model: imageModel, inlineData: 10 * MB, answer: imageAnswer(1000), conns: 1, calls: 40, rows: requestRows},
+
+	{name: "block", model: imageModel, answer: blockAnswer, blocked: true, conns: 1, calls: 1000, rows: plainRows},
+
+	{name: "sse-text", model: textModel, stream: true, answer: textStream, conns: 1, calls: 500, rows: answerRows},
+	{name: "sse-image", model: imageModel, stream: true, answer: imageStream, conns: 1, calls: 200, rows: answerRows},
+	{name: "sse-delay", model: textModel, stream: true, answer: pacedStream, conns: 1, calls: 10, rows: delayRows},
+
+	{name: "memory-6M-64", model: imageModel, answer: imageAnswer(6 * MB), conns: 64, calls: 64, inFlight: true, rows: memoryRows},
+	{name: "memory-20M-64", model: imageModel, answer: imageAnswer(20 * MB), conns: 64, calls: 64, inFlight: true, rows: memoryRows},
+}

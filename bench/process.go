@@ -1,0 +1,264 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// startTimeout bounds the start of a process, stopTimeout its end.
+const (
+	startTimeout = 15 * time.Second
+	stopTimeout  = 5 * time.Second
+)
+
+// usage is what a process has used: CPU time since its start, memory in bytes.
+type usage struct {
+	cpu       time.Duration
+	rss, peak int64
+}
+
+// target is one way to the upstream: direct, or through a proxy process.
+type target struct {
+	name      string
+	url       string
+	completes bool // adds to requests, and turns blocks into errors
+	transport *http.Transport
+
+	pid  int    // 0 = direct
+	log  string // file of the process's output
+	idle int64
+	stop func()
+}
+
+// explain adds what the process itself said to an error.
+func (t *target) explain(err error) error {
+	said, _ := os.ReadFile(t.log) // the direct way has none
+	return fmt.Errorf("%s: %w\n%s", t.name, err, said[max(0, len(said)-4096):])
+}
+
+// usage reads the process's figures, making its peak memory start afresh if
+// asked to. It is nil where they cannot be had.
+func (t *target) usage(reset bool) *usage {
+	if t.pid == 0 {
+		return nil
+	}
+	if reset && resetPeak(t.pid) != nil {
+		return nil
+	}
+	u, err := readUsage(t.pid)
+	if err != nil {
+		return nil
+	}
+	return &u
+}
+
+// environment is what all cases share.
+type environment struct {
+	dir   string // temporary
+	caddy string // binary
+	self  bool   // bare Caddy in the gateway's place
+	addrs upstreamAddrs
+	roots *x509.CertPool // for the direct way to the TLS upstream
+}
+
+// upstreamURL is where the case's answers come from.
+func (e *environment) upstreamURL(c *benchCase) string {
+	if c.tls {
+		return "https://" + e.addrs.HTTPS
+	}
+	return "http://" + e.addrs.HTTP
+}
+
+func newTarget(name, url string, conns int) *target {
+	return &target{
+		name: name,
+		url:  url,
+		stop: func() {},
+		// No HTTP/2 and no proxy settings: every target is reached alike.
+		transport: &http.Transport{
+			MaxConnsPerHost:     conns,
+			MaxIdleConnsPerHost: conns,
+			ReadBufferSize:      64 << 10,
+			WriteBufferSize:     64 << 10,
+		},
+	}
+}
+
+func (e *environment) direct(c *benchCase) *target {
+	t := newTarget("direct", e.upstreamURL(c), c.conns)
+	t.transport.TLSClientConfig = &tls.Config{RootCAs: e.roots}
+	t.stop = t.transport.CloseIdleConnections
+	return t
+}
+
+func (e *environment) bare(ctx context.Context, c *benchCase) (*target, error) {
+	return e.proxy(ctx, c, "bare", "reverse_proxy "+e.upstreamURL(c))
+}
+
+func (e *environment) gateway(ctx context.Context, c *benchCase) (*target, error) {
+	if e.self {
+		return e.proxy(ctx, c, "gateway", "reverse_proxy "+e.upstreamURL(c))
+	}
+	t, err := e.proxy(ctx, c, "gateway", "gemini {\n\t\tupstream fake "+e.upstreamURL(c)+"\n\t}")
+	if err == nil {
+		t.completes = true
+	}
+	return t, err
+}
+
+// proxyConfig takes a port and a directive.
+const proxyConfig = `{
+	admin off
+	auto_https off
+	default_bind 127.0.0.1
+	log {
+		level ERROR
+	}
+}
+:%s {
+	%s
+}
+`
+
+// proxy starts a Caddy with one directive in front of the upstream.
+func (e *environment) proxy(ctx context.Context, c *benchCase, name, directive string) (*target, error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	config := filepath.Join(e.dir, name+".Caddyfile")
+	if err := os.WriteFile(config, fmt.Appendf(nil, proxyConfig, port, directive), 0o600); err != nil {
+		return nil, err
+	}
+	t := newTarget(name, "http://"+addr, c.conns)
+	exited, err := e.startCaddy(ctx, t, config)
+	if err != nil {
+		return nil, err
+	}
+	if err := waitFor(ctx, addr, exited); err != nil {
+		t.stop()
+		return nil, t.explain(fmt.Errorf("did not start: %w", err))
+	}
+	return t, nil
+}
+
+// startCaddy starts the target's process. The channel is closed at its end.
+func (e *environment) startCaddy(ctx context.Context, t *target, config string) (<-chan struct{}, error) {
+	log, err := os.Create(filepath.Join(e.dir, t.name+".log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close() // the process has its own
+	ctx, cancel := context.WithCancel(ctx)
+	cmd := exec.CommandContext(ctx, e.caddy, "run", "--config", config, "--adapter", "caddyfile")
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = log, log, stopTimeout
+	// Nothing of the user's Caddy is read or written, and the upstream's
+	// certificate is trusted without a transport option.
+	cmd.Env = append(os.Environ(), "HOME="+e.dir, "XDG_CONFIG_HOME="+e.dir, "XDG_DATA_HOME="+e.dir,
+		"SSL_CERT_FILE="+filepath.Join(e.dir, caFile))
+	if err := cmd.Start(); err != nil {
+		cancel()
+		return nil, err
+	}
+	exited := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // killed
+		close(exited)
+	}()
+	t.pid, t.log = cmd.Process.Pid, log.Name()
+	t.stop = func() {
+		t.transport.CloseIdleConnections()
+		cancel()
+		<-exited
+	}
+	return exited, nil
+}
+
+// waitFor returns when something listens on addr.
+func waitFor(ctx context.Context, addr string, exited <-chan struct{}) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-exited:
+			return errors.New("the process ended")
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func freeAddr() (string, error) {
+	ln, err := listen()
+	if err != nil {
+		return "", err
+	}
+	return ln.Addr().String(), ln.Close()
+}
+
+// startUpstream runs this binary again as the upstream, so that its CPU time
+// and memory are nobody else's.
+func (e *environment) startUpstream(ctx context.Context) (stop func(), err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	cmd := exec.CommandContext(ctx, self, upstreamCommand, e.dir)
+	cmd.Stderr, cmd.WaitDelay = os.Stderr, stopTimeout
+	// Its end tells the upstream that this process is gone.
+	if _, err := cmd.StdinPipe(); err != nil {
+		cancel()
+		return nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		cancel()
+		return nil, err
+	}
+	stop = func() {
+		cancel()
+		_ = cmd.Wait() // killed
+	}
+	late := time.AfterFunc(startTimeout, cancel)
+	defer late.Stop()
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err == nil {
+		_, err = fmt.Sscan(line, &e.addrs.HTTP, &e.addrs.HTTPS)
+	}
+	if err != nil {
+		stop()
+		return nil, fmt.Errorf("the upstream did not start: %w", err)
+	}
+	pem, err := os.ReadFile(filepath.Join(e.dir, caFile))
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	e.roots = x509.NewCertPool()
+	e.roots.AppendCertsFromPEM(pem)
+	return stop, nil
+}
