@@ -13,24 +13,25 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // BenchmarkScan shows what inspecting an answer costs: it must be a small part
 // of what moving its bytes costs.
 func BenchmarkScan(b *testing.B) {
 	image := strings.Replace(okImage, "aGVsbG8=", strings.Repeat("aGVsbG8h", 20<<20/8), 1)
-	for name, answer := range map[string]string{"text": `{"candidates":[{"content":{"parts":[{"text":"` + strings.Repeat("word ", 200) + `"}]},"finishReason":"STOP"}]}`, "image20M": image} {
+	event := `data: {"candidates": [{"content": {"parts": [{"text": " will generate an image of the Eiffel Tower"}],"role": "model"},"index": 0}],"usageMetadata": {"promptTokenCount": 15,"candidatesTokenCount": 17,"totalTokenCount": 32,"promptTokensDetails": [{"modality": "TEXT","tokenCount": 15}]},"modelVersion": "gemini-2.5-flash","responseId": "mS77aIOaD5qFvr0P1b_T4AY"}` + "\r\n\r\n"
+	for name, answer := range map[string]string{"events": strings.Repeat(event, 20), "text": `{"candidates":[{"content":{"parts":[{"text":"` + strings.Repeat("word ", 200) + `"}]},"finishReason":"STOP"}]}`, "image20M": image} {
 		b.Run(name, func(b *testing.B) {
 			body := []byte(answer)
 			b.SetBytes(int64(len(body)))
 			b.ReportAllocs()
 			for b.Loop() {
-				s := newAnswerScanner(new(facts), false, geminiEnums)
+				s := newAnswerScanner(new(facts), name == "events", geminiEnums)
 				for p := body; len(p) > 0; {
 					n, _ := s.write(p[:min(len(p), 32<<10)])
 					p = p[n:]

@@ -122,7 +122,7 @@ func (b *requestBody) took(p []byte, err error) {
 	}
 	switch {
 	case err == nil || b.failure != nil:
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		b.end()
 	case errors.Is(err, errGzip):
 		b.failure = &jsonError{b.size, err.Error()}
@@ -377,12 +377,10 @@ func (g *gunzip) Read(p []byte) (n int, err error) {
 	}
 	gunzips.Put(g.z)
 	g.z = nil
-	if err != io.EOF && !g.raw.broken {
+	if !errors.Is(err, io.EOF) && !g.raw.broken {
 		err = errGzip
 	}
 	return n, err
 }
 
-var (
-	gunzips = sync.Pool{New: func() any { return new(gzip.Reader) }}
-)
+var gunzips = sync.Pool{New: func() any { return new(gzip.Reader) }}

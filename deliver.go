@@ -75,3 +75,28 @@ func fill(r io.Reader, buf []byte, once bool) (n int, err error) {
 	}
 	return n, err
 }
+
+// lingerTime is how long a client is heard out whose request was refused before
+// its end; net/http has the same delay.
+const lingerTime = 500 * time.Millisecond
+
+// linger reads on after an answer that did not wait for the end of its request.
+// A connection that is closed over unread bytes is reset, and the answer may be
+// lost with it (RFC 9112 §9.6). net/http sees to that by itself, but does not
+// know its own body in the wrappers that Caddy puts around it.
+func linger(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor > 1 {
+		return // a stream ends without its connection
+	}
+	out := http.NewResponseController(w)
+	if out.Flush() != nil || out.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	buf := copyBuffers.Get().(*[copyBuffer]byte)
+	defer copyBuffers.Put(buf)
+	for started := time.Now(); time.Since(started) < lingerTime; {
+		if _, err := r.Body.Read(buf[:]); err != nil {
+			return
+		}
+	}
+}

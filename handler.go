@@ -52,10 +52,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	defer res.Body.Close()
 	err = deliver(w, res, x.streamed())
+	brokeOff := err != nil && !errors.Is(err, errClientGone) && r.Context().Err() == nil
+	if brokeOff {
+		x.verdict, x.cause = verdict{class: classTransient, reason: reasonUnavailable}, err
+	}
 	h.account(r, x, res.StatusCode, time.Since(started))
-	if err != nil && !errors.Is(err, errClientGone) && r.Context().Err() == nil {
-		h.logger.Warn("upstream broke off in the middle of an answer",
-			zap.String("upstream", x.upstream), zap.String("model", x.model), zap.Error(err))
+	if x.body.err() != nil {
+		linger(w, r)
+	}
+	if brokeOff {
 		panic(http.ErrAbortHandler) // the only way to tell the client that its answer is not whole
 	}
 	return nil
@@ -122,8 +127,7 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, x *exchange, n
 	out.URL, out.RequestURI = &url, url.RequestURI()
 
 	err := h.proxy.ServeHTTP(w, out, next)
-	var failed caddyhttp.HandlerError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 		// Not returned: Caddy's error log prints the request with its keys.
 		h.logger.Debug("forwarding failed", zap.Int("status", failed.StatusCode), zap.Error(failed.Err))
 		w.WriteHeader(failed.StatusCode)

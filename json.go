@@ -132,7 +132,8 @@ type jsonScanner struct {
 	root    *field
 	stack   []jsonFrame
 	state   scanState
-	offset  int64 // of the next byte
+	next    scanState // behind the next comma of the innermost container
+	offset  int64     // of the next byte
 
 	field   *field // of the string, number or literal being read
 	isKey   bool   // the string being read is a key
@@ -146,6 +147,12 @@ type jsonScanner struct {
 	literal string // what is left of true, false or null
 	kind    jsonKind
 	number  numberState
+
+	// Where stack, capture and key begin, so that most documents need no more
+	// memory than the scanner itself.
+	frames     [16]jsonFrame
+	captureLow [512]byte
+	keyLow     [64]byte
 }
 
 type jsonFrame struct {
@@ -169,6 +176,12 @@ const (
 	isDone
 	isBroken
 )
+
+// init gives the scanner what it needs; it must not be copied afterwards.
+func (s *jsonScanner) init(v jsonVisitor, root *field) {
+	s.visitor, s.root = v, root
+	s.stack, s.capture, s.key = s.frames[:0], s.captureLow[:0], s.keyLow[:0]
+}
 
 // reset makes the scanner ready for another document; offsets go on.
 func (s *jsonScanner) reset() {
@@ -228,6 +241,10 @@ func (s *jsonScanner) write(p []byte) (int, error) {
 				i++
 				continue
 			}
+			if s.punctuation(c) { // most of what is between strings
+				i++
+				continue
+			}
 			pause, why := s.structure(c, s.offset+int64(i))
 			if why != "" {
 				return s.fail(p, i, why)
@@ -250,7 +267,21 @@ func (s *jsonScanner) fail(p []byte, i int, reason string) (int, error) {
 	return len(p), err
 }
 
-// structure handles a byte between strings, numbers and literals.
+// punctuation takes a colon or comma where one is due. It is small enough to be
+// inlined.
+func (s *jsonScanner) punctuation(c byte) bool {
+	switch {
+	case c == ':' && s.state == wantColon:
+		s.state = wantValue
+	case c == ',' && s.state == wantComma:
+		s.state = s.next
+	default:
+		return false
+	}
+	return true
+}
+
+// structure handles any other byte between strings, numbers and literals.
 func (s *jsonScanner) structure(c byte, at int64) (pause bool, why string) {
 	switch s.state {
 	case wantElement:
@@ -273,18 +304,9 @@ func (s *jsonScanner) structure(c byte, at int64) (pause bool, why string) {
 		s.beginString(nil, true, at)
 		s.key = s.key[:0]
 	case wantColon:
-		if c != ':' {
-			return false, "expected a colon"
-		}
-		s.state = wantValue
+		return false, "expected a colon"
 	case wantComma:
-		if c != ',' {
-			return s.closeBracket(c, at)
-		}
-		s.state = wantKey
-		if s.stack[len(s.stack)-1].array {
-			s.state = wantValue
-		}
+		return s.closeBracket(c, at)
 	default: // isDone
 		return false, "unexpected data after the document"
 	}
@@ -313,9 +335,9 @@ func (s *jsonScanner) value(c byte, at int64) (why string) {
 			s.visitor.open(f, s.key, c == '[', at)
 		}
 		s.stack = append(s.stack, jsonFrame{field: f, array: c == '[', empty: true})
-		s.state = wantMember
+		s.state, s.next = wantMember, wantKey
 		if c == '[' {
-			s.state = wantElement
+			s.state, s.next = wantElement, wantValue
 		}
 	case '"':
 		s.beginString(f, false, at)
@@ -347,6 +369,12 @@ func (s *jsonScanner) closeBracket(c byte, at int64) (pause bool, why string) {
 		return false, "expected a comma or a closing bracket"
 	}
 	s.stack = s.stack[:n-1]
+	if n > 1 {
+		s.next = wantKey
+		if s.stack[n-2].array {
+			s.next = wantValue
+		}
+	}
 	s.afterValue()
 	if top.field != nil {
 		pause = s.visitor.close(top.field, top.array, top.empty, at)
@@ -438,7 +466,7 @@ func (s *jsonScanner) endString() {
 		return
 	}
 	s.field = nil
-	if f := s.stack[len(s.stack)-1].field; f != nil {
+	if f := s.stack[len(s.stack)-1].field; f != nil && f.members != nil {
 		s.key = append(s.key[:0], unescape(s.capture, s.cut)...)
 		s.field = f.members[string(s.key)]
 	}

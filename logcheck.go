@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gemini
 
 import (
@@ -10,10 +12,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // keyPlaces lists where clients put their Gemini key, with a sample key for each, shaped like a real one so that
@@ -161,7 +164,7 @@ func splitTee(core zapcore.Core) []zapcore.Core {
 	}
 	var cores []zapcore.Core
 	for i := range v.Len() {
-		if c, ok := v.Index(i).Interface().(zapcore.Core); ok {
+		if c, ok := reflect.TypeAssert[zapcore.Core](v.Index(i)); ok {
 			cores = append(cores, splitTee(c)...)
 		}
 	}

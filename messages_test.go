@@ -14,19 +14,39 @@ import (
 // knownReasons is every reason that can end in an error, at every stage where it can strike.
 var explainedReasons = []reasonAt{
 	// promptFeedback.blockReason
-	{"SAFETY", "prompt"}, {"OTHER", "prompt"}, {"BLOCKLIST", "prompt"}, {"PROHIBITED_CONTENT", "prompt"},
-	{"IMAGE_SAFETY", "prompt"}, {"MODEL_ARMOR", "prompt"}, {"JAILBREAK", "prompt"},
+	{"SAFETY", "prompt"},
+	{"OTHER", "prompt"},
+	{"BLOCKLIST", "prompt"},
+	{"PROHIBITED_CONTENT", "prompt"},
+	{"IMAGE_SAFETY", "prompt"},
+	{"MODEL_ARMOR", "prompt"},
+	{"JAILBREAK", "prompt"},
 	// finishReason
-	{"SAFETY", "output"}, {"RECITATION", "output"}, {"LANGUAGE", "output"}, {"OTHER", "output"},
-	{"BLOCKLIST", "output"}, {"PROHIBITED_CONTENT", "output"}, {"SPII", "output"}, {"IMAGE_SAFETY", "output"},
-	{"IMAGE_PROHIBITED_CONTENT", "output"}, {"IMAGE_RECITATION", "output"}, {"IMAGE_OTHER", "output"},
-	{"NO_IMAGE", "output"}, {"MALFORMED_FUNCTION_CALL", "output"}, {"UNEXPECTED_TOOL_CALL", "output"},
-	{"TOO_MANY_TOOL_CALLS", "output"}, {"MODEL_ARMOR", "output"}, {"MALFORMED_RESPONSE", "output"},
+	{"SAFETY", "output"},
+	{"RECITATION", "output"},
+	{"LANGUAGE", "output"},
+	{"OTHER", "output"},
+	{"BLOCKLIST", "output"},
+	{"PROHIBITED_CONTENT", "output"},
+	{"SPII", "output"},
+	{"IMAGE_SAFETY", "output"},
+	{"IMAGE_PROHIBITED_CONTENT", "output"},
+	{"IMAGE_RECITATION", "output"},
+	{"IMAGE_OTHER", "output"},
+	{"NO_IMAGE", "output"},
+	{"MALFORMED_FUNCTION_CALL", "output"},
+	{"UNEXPECTED_TOOL_CALL", "output"},
+	{"TOO_MANY_TOOL_CALLS", "output"},
+	{"MODEL_ARMOR", "output"},
+	{"MALFORMED_RESPONSE", "output"},
 	{"MISSING_THOUGHT_SIGNATURE", "output"},
 	// finish_reason of the OpenAI-compatible API
 	{"CONTENT_FILTER", "output"},
 	// this module's own
-	{"EMPTY_RESPONSE", "output"}, {"DEADLINE_EXCEEDED", ""}, {"BODY_TOO_LARGE", ""}, {"MALFORMED_REQUEST", ""},
+	{"EMPTY_RESPONSE", "output"},
+	{"DEADLINE_EXCEEDED", ""},
+	{"BODY_TOO_LARGE", ""},
+	{"MALFORMED_REQUEST", ""},
 	{"UPSTREAM_UNAVAILABLE", ""},
 }
 

@@ -144,7 +144,7 @@ func (h *Handler) account(r *http.Request, x *exchange, status int, duration tim
 	case blocked:
 		h.logger.Warn("call was blocked", x.logFields(status, duration)...)
 	case x.cause != nil:
-		h.logger.Error("no answer from upstream", append(x.logFields(status, duration), zap.Error(x.cause))...)
+		h.logger.Error("upstream failed", append(x.logFields(status, duration), zap.Error(x.cause))...)
 	case x.verdict.class != classOK:
 		h.logger.Info("call failed", x.logFields(status, duration)...)
 	}

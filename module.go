@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Package gemini is a Caddy HTTP handler that stands between unmodified clients
+// and Google's Gemini API: it completes requests, judges answers while they
+// stream through, and turns blocks that hide behind a 200 OK into errors.
+//
+// handler.go and router.go tell the whole story; what they call, from call.go
+// to metrics.go, has a file for each concern.
 package gemini
 
 import (

@@ -90,7 +90,7 @@ type completer struct {
 
 func newCompleter(asked completion) *completer {
 	c := &completer{asked: asked}
-	c.scan.visitor, c.scan.root = c, requestSchema
+	c.scan.init(c, requestSchema)
 	c.safety.wanted = len(asked.safety) > 0
 	c.modalities.wanted = len(asked.modalities) > 0
 	return c

@@ -194,7 +194,7 @@ type part struct {
 
 func newAnswerScanner(f *facts, events bool, e *enums) *answerScanner {
 	s := &answerScanner{facts: f, enums: e}
-	s.json.visitor, s.json.root = s, answerSchema
+	s.json.init(s, answerSchema)
 	if events {
 		s.events = &eventReader{}
 	}

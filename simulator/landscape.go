@@ -7,6 +7,7 @@ import (
 	"image/color"
 	"math"
 	"math/rand/v2"
+	"slices"
 )
 
 // landscape is what the simulator draws: a sun above ranges of hills, each
@@ -86,9 +87,9 @@ func (l *landscape) ridges() [][]int {
 }
 
 func (l *landscape) at(x, y int, sky color.RGBA, ridges [][]int) color.RGBA {
-	for i := len(l.hills) - 1; i >= 0; i-- { // the nearest hides the others
+	for i, hill := range slices.Backward(l.hills) { // the nearest hides the others
 		if y >= ridges[i][x] {
-			return l.hills[i].colour
+			return hill.colour
 		}
 	}
 	if math.Hypot(float64(x)-l.sunX, float64(y)-l.sunY) < l.sunR {

@@ -4,6 +4,7 @@ package simulator
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -87,9 +88,7 @@ func fields(unchecked string, checked map[string]checker) map[string]checker {
 	for name := range strings.FieldsSeq(unchecked) {
 		all[name] = nil
 	}
-	for name, check := range checked {
-		all[name] = check
-	}
+	maps.Copy(all, checked)
 	return all
 }
 
