@@ -217,6 +217,13 @@ func (b *requestBody) err() error {
 	return b.failure
 }
 
+// unfinished tells that the client has not been heard to its end.
+func (b *requestBody) unfinished() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.ended
+}
+
 // reader returns the completed body. Any number of readers can be had of a
 // body that is complete; of any other, each goes on where the last stopped.
 func (b *requestBody) reader() io.ReadCloser {

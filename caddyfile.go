@@ -3,6 +3,7 @@
 package gemini
 
 import (
+	"cmp"
 	"encoding/json"
 	"strconv"
 	"strings"
@@ -52,7 +53,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 // safety_settings can be repeated, once for each category. A category is one of
 // HARASSMENT, HATE_SPEECH, SEXUALLY_EXPLICIT and DANGEROUS_CONTENT, with or
 // without HARM_CATEGORY_ before it; without a category the threshold is for all
-// four.
+// that have no line of their own.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	if d.NextArg() {
@@ -73,6 +74,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
+	h.SafetySettings = spellOut(h.SafetySettings)
 	return nil
 }
 
@@ -93,7 +95,7 @@ var handlerOptions = map[string]func(h *Handler, d *caddyfile.Dispenser) error{
 			}
 			h.ResponseModalities = append(h.ResponseModalities, modality)
 		}
-		return atLeastOne(d, h.ResponseModalities)
+		return atLeastOne(d, h.ResponseModalities, "response_modalities <modality>...")
 	},
 	"image_models": func(h *Handler, d *caddyfile.Dispenser) error {
 		for _, glob := range d.RemainingArgs() {
@@ -102,14 +104,14 @@ var handlerOptions = map[string]func(h *Handler, d *caddyfile.Dispenser) error{
 			}
 			h.ImageModels = append(h.ImageModels, glob)
 		}
-		return atLeastOne(d, h.ImageModels)
+		return atLeastOne(d, h.ImageModels, "image_models <glob>...")
 	},
 	"inject": func(h *Handler, d *caddyfile.Dispenser) error {
 		return parseWord(d, &h.Inject, injectMissing, injectOff)
 	},
 	"block_status": func(h *Handler, d *caddyfile.Dispenser) error {
 		var value string
-		if err := parseArg(d, &value); err != nil {
+		if err := parseArg(d, &value, "block_status <code>|pass"); err != nil {
 			return err
 		}
 		h.BlockStatus = caddyhttp.WeakString(value)
@@ -136,35 +138,52 @@ var handlerOptions = map[string]func(h *Handler, d *caddyfile.Dispenser) error{
 	},
 }
 
+// parseSafetySettings keeps a setting for all categories as one without a
+// category until spellOut knows the others.
 func parseSafetySettings(h *Handler, d *caddyfile.Dispenser) error {
-	args := d.RemainingArgs()
-	var given []SafetySetting
-	switch len(args) {
+	var s SafetySetting
+	switch args := d.RemainingArgs(); len(args) {
 	case 1:
-		for _, category := range configurable {
-			given = append(given, SafetySetting{Category: category, Threshold: strings.ToUpper(args[0])})
-		}
+		s.Threshold = strings.ToUpper(args[0])
 	case 2:
-		category := strings.ToUpper(args[0])
-		if !strings.HasPrefix(category, harmPrefix) {
-			category = harmPrefix + category
-		}
-		given = []SafetySetting{{Category: category, Threshold: strings.ToUpper(args[1])}}
+		s.Category = harmPrefix + strings.TrimPrefix(strings.ToUpper(args[0]), harmPrefix)
+		s.Threshold = strings.ToUpper(args[1])
 	default:
 		return d.Err("expected safety_settings [<category>] <threshold>")
 	}
-	for _, s := range given {
-		if err := s.check(); err != nil {
+	if s.Category != "" {
+		if err := s.checkCategory(); err != nil {
 			return d.WrapErr(err)
 		}
-		for _, before := range h.SafetySettings {
-			if before.Category == s.Category {
-				return d.Errf("safety_settings: %s is given twice", s.Category)
-			}
+	}
+	if err := s.checkThreshold(); err != nil {
+		return d.WrapErr(err)
+	}
+	for _, before := range h.SafetySettings {
+		if before.Category == s.Category {
+			return d.Errf("safety_settings %s is given twice", cmp.Or(s.Category, "for all categories"))
 		}
 	}
-	h.SafetySettings = append(h.SafetySettings, given...)
+	h.SafetySettings = append(h.SafetySettings, s)
 	return nil
+}
+
+// spellOut replaces the setting for all categories, if there is one, by one for
+// each category that has none of its own.
+func spellOut(given []SafetySetting) []SafetySetting {
+	var spelled []SafetySetting
+	for _, category := range configurable {
+		threshold := ""
+		for _, s := range given {
+			if s.Category == category || s.Category == "" && threshold == "" {
+				threshold = s.Threshold
+			}
+		}
+		if threshold != "" {
+			spelled = append(spelled, SafetySetting{Category: category, Threshold: threshold})
+		}
+	}
+	return spelled
 }
 
 // unmarshalCaddyfile sets up an upstream from its block.
@@ -223,10 +242,10 @@ func (u *Upstream) unmarshalTransport(d *caddyfile.Dispenser, name string) error
 	return nil
 }
 
-func parseArg(d *caddyfile.Dispenser, value *string) error {
+func parseArg(d *caddyfile.Dispenser, value *string, syntax string) error {
 	args := d.RemainingArgs()
 	if len(args) != 1 {
-		return d.ArgErr()
+		return d.Errf("expected %s", syntax)
 	}
 	*value = args[0]
 	return nil
@@ -234,7 +253,7 @@ func parseArg(d *caddyfile.Dispenser, value *string) error {
 
 func parseWord(d *caddyfile.Dispenser, value *string, allowed ...string) error {
 	option := d.Val()
-	if err := parseArg(d, value); err != nil {
+	if err := parseArg(d, value, option+" "+strings.Join(allowed, "|")); err != nil {
 		return err
 	}
 	return wrap(d, oneOf(option, *value, allowed...))
@@ -244,7 +263,7 @@ func parseWord(d *caddyfile.Dispenser, value *string, allowed ...string) error {
 func parseSize(d *caddyfile.Dispenser, size *int64) error {
 	option := d.Val()
 	var value string
-	if err := parseArg(d, &value); err != nil {
+	if err := parseArg(d, &value, option+" <size>"); err != nil {
 		return err
 	}
 	n, err := humanize.ParseBytes(value)
@@ -255,9 +274,9 @@ func parseSize(d *caddyfile.Dispenser, size *int64) error {
 	return nil
 }
 
-func atLeastOne(d *caddyfile.Dispenser, values []string) error {
+func atLeastOne(d *caddyfile.Dispenser, values []string, syntax string) error {
 	if len(values) == 0 {
-		return d.ArgErr()
+		return d.Errf("expected %s", syntax)
 	}
 	return nil
 }

@@ -57,7 +57,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		x.verdict, x.cause = verdict{class: classTransient, reason: reasonUnavailable}, err
 	}
 	h.account(r, x, res.StatusCode, time.Since(started))
-	if x.body.err() != nil {
+	if x.body.unfinished() {
 		linger(w, r)
 	}
 	if brokeOff {

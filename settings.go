@@ -29,11 +29,22 @@ var harmThresholds = []string{"BLOCK_NONE", "OFF", "BLOCK_ONLY_HIGH", "BLOCK_MED
 var modalities = []string{"TEXT", "IMAGE", "AUDIO"}
 
 func (s SafetySetting) check() error {
+	if err := s.checkCategory(); err != nil {
+		return err
+	}
+	return s.checkThreshold()
+}
+
+func (s SafetySetting) checkThreshold() error {
+	return oneOf("safety_settings", s.Threshold, harmThresholds...)
+}
+
+func (s SafetySetting) checkCategory() error {
 	if !slices.Contains(configurable, s.Category) {
 		short := strings.ReplaceAll(strings.Join(configurable, ", "), harmPrefix, "")
 		return fmt.Errorf("safety_settings: %q is not one of the categories that can be set: %s", strings.TrimPrefix(s.Category, harmPrefix), short)
 	}
-	return oneOf("safety_settings", s.Threshold, harmThresholds...)
+	return nil
 }
 
 // completeSettings adds the default threshold for the categories that the

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package caddytest sends official clients through a real Caddy to upstreams
+// that answer by script, and looks at both ends: what the client saw, and what
+// the upstream received. It is a module of its own, so that client libraries
+// never reach the builds of users.
+package caddytest
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	_ "github.com/caddy-gemini/caddy-gemini"
+)
+
+// What must never be read in anything that the gateway writes. The keys have
+// the form of real ones.
+const (
+	clientKey   = "AIzaSyClientClientClientClientClient111"
+	upstreamKey = "AIzaSyUpstreamUpstreamUpstreamUpstrea22"
+	prompt      = "a cat in a hat that only the model may know of"
+)
+
+// gateway is a real Caddy that runs in this process.
+type gateway struct {
+	url     string
+	address string
+	dir     string // for the files of this test, {$CADDYTEST_DIR} in Caddyfiles
+}
+
+// run starts Caddy with a site that consists of the given directives. It stops
+// with the test, which fails if a key or a prompt was logged anywhere.
+func run(t *testing.T, directives string) *gateway {
+	t.Helper()
+	g := &gateway{dir: t.TempDir()}
+	t.Setenv("CADDYTEST_DIR", g.dir)
+	t.Setenv("CADDYTEST_KEY", upstreamKey)
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Errorf("stopping Caddy: %v", err)
+		}
+		g.checkLog(t)
+	})
+	g.load(t, directives)
+	return g
+}
+
+// inFront starts Caddy with a gateway in front of a scripted upstream, to which
+// it sends its own key.
+func inFront(t *testing.T, u *upstream, options ...string) *gateway {
+	t.Helper()
+	return run(t, gemini("upstream scripted "+u.URL+" {\n\tapi_key {env.CADDYTEST_KEY}\n}", options...))
+}
+
+// gemini is the directive with the given options.
+func gemini(upstream string, options ...string) string {
+	return "gemini {\n" + strings.Join(append(options, upstream), "\n") + "\n}\n"
+}
+
+// load loads the site's directives into the Caddy that runs, as a reload does.
+// The site moves to another port: what is sent to the old one while its server
+// goes down may be lost, with any handler.
+func (g *gateway) load(t *testing.T, directives string) {
+	t.Helper()
+	g.address = freeAddress(t)
+	g.url = "http://" + g.address
+	config, err := adapt(fmt.Sprintf(`{
+	admin off
+	persist_config off
+	storage file_system %[1]s
+	log default {
+		output file %[2]s
+		level DEBUG
+	}
+}
+http://%[3]s {
+	bind 127.0.0.1
+	%[4]s
+}
+`, g.dir, g.logFile(), g.address, directives))
+	if err != nil {
+		t.Fatalf("adapting the Caddyfile: %v", err)
+	}
+	if err := caddy.Load(config, true); err != nil {
+		t.Fatalf("loading the configuration: %v", err)
+	}
+}
+
+// adapt turns a Caddyfile into JSON.
+func adapt(caddyfile string) ([]byte, error) {
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
+	return config, err
+}
+
+// freeAddress is a port on which nothing listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (g *gateway) logFile() string { return filepath.Join(g.dir, "caddy.log") }
+
+// log is what Caddy has logged so far, at debug level.
+func (g *gateway) log(t *testing.T) string { return readFile(t, g.logFile()) }
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(name)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// checkLog finds secrets in everything that this test made Caddy write.
+func (g *gateway) checkLog(t *testing.T) {
+	t.Helper()
+	if t.Failed() {
+		t.Logf("Caddy's log:\n%s", g.log(t))
+	}
+	files, err := filepath.Glob(filepath.Join(g.dir, "*.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		content := readFile(t, name)
+		for _, secret := range []string{clientKey, upstreamKey, prompt} {
+			if at := strings.Index(content, secret); at >= 0 {
+				line := content[strings.LastIndexByte(content[:at], '\n')+1:]
+				line, _, _ = strings.Cut(line, "\n")
+				t.Errorf("%s contains %q: %s", filepath.Base(name), secret, line)
+			}
+		}
+	}
+}
+
+// eventually waits for what happens after an answer has been read, such as a
+// line in the access log.
+func eventually(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if happened() {
+			return
+		}
+	}
+	t.Fatalf("did not happen: %s", what)
+}
+
+// wait waits for a signal from another goroutine.
+func wait(t *testing.T, what string, signal <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-signal:
+	case <-time.After(10 * time.Second):
+		t.Fatalf("did not happen: %s", what)
+	}
+}
