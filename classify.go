@@ -36,7 +36,7 @@ const (
 	stageOutput = "output"
 )
 
-// The reasons that are this module's own words; all others are Google's.
+// The reasons that this module finds by itself; all others are Google's words.
 const (
 	reasonNoImage       = "NO_IMAGE" // also Google's, with the same meaning
 	reasonImageSafety   = "IMAGE_SAFETY"
@@ -46,6 +46,7 @@ const (
 	reasonDeadline      = "DEADLINE_EXCEEDED"
 	reasonTooLarge      = "BODY_TOO_LARGE"
 	reasonMalformed     = "MALFORMED_REQUEST"
+	reasonCancelled     = "CANCELLED" // the client has left; Google's word for its 499
 )
 
 // finishReasons are the words that end a candidate and mean a block. Whatever

@@ -47,6 +47,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	res, err := h.router.RoundTrip(r.WithContext(withExchange(r.Context(), x)))
 	if err != nil {
 		w.WriteHeader(statusClientGone) // for the access log; nobody reads it
+		x.verdict = verdict{class: classClient, reason: reasonCancelled}
 		h.account(r, x, statusClientGone, time.Since(started))
 		return nil
 	}

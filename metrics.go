@@ -3,6 +3,7 @@
 package gemini
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 
@@ -113,6 +114,7 @@ func knownReason(reason string) string {
 var isKnownReason = func() map[string]bool {
 	known := map[string]bool{
 		reasonEmpty: true, reasonUnavailable: true, reasonDeadline: true, reasonTooLarge: true, reasonMalformed: true,
+		reasonCancelled:   true,
 		"API_KEY_INVALID": true, "SERVICE_DISABLED": true, "IAM_PERMISSION_DENIED": true, "FAILED_PRECONDITION": true,
 	}
 	for reason := range finishReasons {
@@ -130,6 +132,7 @@ var isKnownReason = func() map[string]bool {
 
 // account records what became of a call, once its answer has ended.
 func (h *Handler) account(r *http.Request, x *exchange, status int, duration time.Duration) {
+	x.model = cmp.Or(x.model, x.body.wants().model)
 	x.publish(r)
 	h.metrics.observe(x, duration)
 	if x.attempts == 0 || status == statusClientGone {

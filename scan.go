@@ -38,7 +38,6 @@ type facts struct {
 	errorMessage string
 
 	usage usage
-	model string // modelVersion
 }
 
 // usage counts the tokens of a call as the answer reports them.
@@ -99,7 +98,6 @@ const (
 	fieldInputTokens
 	fieldOutputTokens
 	fieldThinkingTokens
-	fieldModel
 	fieldErrorCode
 	fieldErrorStatus
 	fieldErrorMessage
@@ -131,7 +129,6 @@ var answerSchema = func() *field {
 		"usageMetadata.promptTokenCount":                   {id: fieldInputTokens},
 		"usageMetadata.candidatesTokenCount":               {id: fieldOutputTokens},
 		"usageMetadata.thoughtsTokenCount":                 {id: fieldThinkingTokens},
-		"modelVersion":                                     {id: fieldModel, keep: 128},
 		"error.code":                                       {id: fieldErrorCode},
 		"error.status":                                     {id: fieldErrorStatus, keep: maxWord},
 		"error.message":                                    {id: fieldErrorMessage, keep: maxMessage},
@@ -158,7 +155,6 @@ var answerSchema = func() *field {
 		"choices[].delta.images[].imageUrl":   {id: fieldOther},
 		"usage.promptTokens":                  {id: fieldInputTokens},
 		"usage.completionTokens":              {id: fieldOutputTokens},
-		"model":                               {id: fieldModel, keep: 128},
 	})
 	root.id = fieldRoot
 	root.element = root // a stream without alt=sse is an array of answers (wire §1)
@@ -300,8 +296,6 @@ func (s *answerScanner) scalar(f *field, _ []byte, kind jsonKind, value []byte, 
 		if s.filtered == "" {
 			s.filtered = string(value)
 		}
-	case fieldModel:
-		s.model = string(value)
 	case fieldErrorCode:
 		s.errorCode, _ = strconv.Atoi(string(value))
 	case fieldErrorStatus:
