@@ -3,6 +3,7 @@
 package gemini
 
 import (
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"io"
@@ -22,11 +23,13 @@ type answer struct {
 	explain func(verdict) []byte // the error for a block that comes late; nil = keep quiet
 	late    func(verdict)        // is told of it
 
-	held    rope  // from the beginning on; most verdicts need one chunk of it
-	scanned int64 // how much of that has been scanned
-	given   int64 // how much of that has been given out
-	ended   bool  // the source has ended
-	failure error // and why, if it broke
+	object      int64 // where the object begins that is being scanned
+	held        rope  // from the beginning on; most verdicts need one chunk of it
+	scanned     int64 // how much of that has been scanned
+	given       int64 // how much of that has been given out
+	atObjectEnd bool  // what has been scanned so far ends with an object
+	ended       bool  // the source has ended
+	failure     error // and why, if it broke
 
 	closing []byte   // the end of an array, kept back until nothing can follow
 	tail    [][]byte // what is written behind the answer, each in a Read of its own
@@ -52,15 +55,11 @@ func (a *answer) hold(limit int64) verdict {
 		if a.held.end >= limit {
 			return verdict{}
 		}
-		a.fill()
+		room := a.held.room()
+		n, err := a.source.Read(room[:min(int64(len(room)), limit-a.held.end)])
+		a.held.grow(n)
+		a.end(err)
 	}
-}
-
-// fill reads once more.
-func (a *answer) fill() {
-	n, err := a.source.Read(a.held.room())
-	a.held.grow(n)
-	a.end(err)
 }
 
 func (a *answer) end(err error) {
@@ -83,11 +82,28 @@ func (a *answer) scanHeld() (verdict, bool) {
 		if object {
 			at = objectEnd
 		}
+		a.atObjectEnd = object
 		if v, certain := a.scan.judge(&a.expect, at); certain {
 			return v, true
 		}
+		if object {
+			a.object = a.scanned
+		}
 	}
 	return verdict{}, false
+}
+
+// failed is the error object that ended the wait for a verdict. A failing stream
+// has it bare or in an event, perhaps behind what the model thought (wire §7).
+func (a *answer) failed() []byte {
+	var object []byte
+	for at := a.object; at < a.scanned; {
+		piece := a.held.from(at)
+		piece = piece[:min(int64(len(piece)), a.scanned-at)]
+		object = append(object, piece...)
+		at += int64(len(piece))
+	}
+	return object[max(0, bytes.IndexByte(object, '{')):]
 }
 
 // complete tells whether the whole answer is held.
@@ -117,6 +133,7 @@ func (a *answer) Read(p []byte) (int, error) {
 			n := copy(p, held[:min(int64(len(held)), a.scanned-a.given)])
 			a.give(n)
 			return n, nil
+		case a.atObjectEnd && a.endsLate(): // what ends here had been scanned before the verdict
 		case a.given < a.held.end:
 			n := copy(p, a.held.from(a.given))
 			a.give(n)
@@ -170,21 +187,26 @@ func (a *answer) inspect(p []byte) int {
 			a.closing = append(a.closing, p[at-1:]...)
 			return at - 1
 		}
-		if !object || a.scan.unfinished() {
-			continue
-		}
-		if v, blocked := a.scan.block(); blocked {
-			a.cut(v)
+		if object && a.endsLate() {
 			return at
 		}
 	}
 	return len(p)
 }
 
-// cut ends the stream behind the object that holds a block.
-func (a *answer) cut(v verdict) {
-	a.late(v)
-	a.tail, a.tailed = a.form.lateError(a.explain(v), true, "]"), true
+// endsLate ends a stream behind the object that holds a block, unless another
+// candidate is still being written.
+func (a *answer) endsLate() bool {
+	a.atObjectEnd = false
+	if a.form == formUnary || a.explain == nil || a.scan.unfinished() {
+		return false
+	}
+	v, blocked := a.scan.block()
+	if blocked {
+		a.late(v)
+		a.tail, a.tailed = a.form.lateError(a.explain(v), true, "]"), true
+	}
+	return blocked
 }
 
 // finish has the last word when the answer has ended by itself.

@@ -69,7 +69,9 @@ func BenchmarkServeHTTP(b *testing.B) {
 		upstream: &upstream{name: "fake", base: base, transport: cannedTransport{body}},
 		hold:     defaultHold, blockStatus: 400, pacific: time.UTC, now: time.Now,
 	}
-	h.metrics = registerMetrics(prometheus.NewRegistry(), h.knownModels())
+	if h.metrics, err = registerMetrics(prometheus.NewRegistry(), h.knownModels()); err != nil {
+		b.Fatal(err)
+	}
 	ctx := context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())
 	ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{})
 	ctx = context.WithValue(ctx, caddyhttp.ExtraLogFieldsCtxKey, new(caddyhttp.ExtraLogFields))

@@ -18,6 +18,9 @@ const (
 	// sent. A body that ends within it is completed as a whole, keeps a
 	// Content-Length and can be sent again.
 	aheadSize = 1 << 20
+	// maxWithheld is how much of a body, in bytes, may wait for a duplicate of a
+	// key that lacks something. Nobody is known to send duplicates.
+	maxWithheld = 1 << 20
 	// flatBody is up to which length, in bytes, a complete body is handed to
 	// the transport as a bytes.Reader, which net/http sends together with
 	// the header instead of in a packet of its own.
@@ -118,6 +121,10 @@ func (b *requestBody) took(p []byte, err error) {
 	if b.scanning {
 		malformed := b.completer.write(p)
 		b.take(b.completer.edits())
+		if b.size-b.completer.safe() > maxWithheld {
+			b.take(b.completer.settle())
+			sortEdits(b.out.edits)
+		}
 		b.judge(malformed)
 	}
 	switch {
@@ -217,13 +224,6 @@ func (b *requestBody) err() error {
 	return b.failure
 }
 
-// unfinished tells that the client has not been heard to its end.
-func (b *requestBody) unfinished() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return !b.ended
-}
-
 // reader returns the completed body. Any number of readers can be had of a
 // body that is complete; of any other, each goes on where the last stopped.
 func (b *requestBody) reader() io.ReadCloser {
@@ -321,7 +321,8 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	}
 }
 
-// WriteTo makes chunked uploads of HTTP/1.1 faster, see copySize.
+// WriteTo makes chunked uploads of HTTP/1.1 faster: net/http flushes after
+// every chunk.
 func (r *bodyReader) WriteTo(w io.Writer) (int64, error) {
 	buf := copyBuffers.Get().(*[copyBuffer]byte)
 	defer copyBuffers.Put(buf)
@@ -382,6 +383,7 @@ func (g *gunzip) Read(p []byte) (n int, err error) {
 	if err == nil {
 		return n, nil
 	}
+	_ = g.z.Reset(strings.NewReader("")) // lets go of the client's body
 	gunzips.Put(g.z)
 	g.z = nil
 	if !errors.Is(err, io.EOF) && !g.raw.broken {

@@ -82,7 +82,7 @@ func TestRequestBody(t *testing.T) {
 		"long, complete":        padded(`{` + set + `}`),
 		"long, settings first":  `{` + set + `,` + padded(`{"x":1}`)[1:],
 		"long, all held back":   `{"generationConfig":{},"safetySettings":null,` + padded(`{"x":1}`)[1:],
-		"long, none held after": `{"safetySettings":[],` + padded(`{` + set + `,"y":[` + strings.Repeat("1,", 50_000) + `2]}`)[1:],
+		"long, none held after": `{"pad":"` + strings.Repeat("p", 600_000) + `","safetySettings":[],"pad":"` + strings.Repeat("p", 600_000) + `",` + set + `,"y":[` + strings.Repeat("1,", 50_000) + `2]}`,
 		"no object":             `[` + padded(`{"x":1}`) + `]`,
 	}
 	for name, body := range bodies {
@@ -339,11 +339,16 @@ func TestRequestBodyStreams(t *testing.T) {
 		encoding   string
 		asked      completion
 		sentTail   string
+		added      int // to the head
 	}{
-		"completed":      {100_000_000, `{"contents":["`, `"],"safetySettings":[]}`, "", testCompletion, `"],"safetySettings":[` + added},
-		"nothing asked":  {10_000_000, `{"contents":["`, `"]}`, "", completion{}, `"]}`},
-		"no JSON":        {10_000_000, `contents=`, `;`, "", completion{}, `;`},
-		"other encoding": {10_000_000, ``, `.`, "br", testCompletion, `.`},
+		"completed": {100_000_000, `{"contents":["`, `"],"safetySettings":[]}`, "", testCompletion, `"],"safetySettings":[` + added, 0},
+		"settings first": {
+			100_000_000, `{"generationConfig":{},"safetySettings":null,"contents":["`, `"]}`, "", testCompletion, `"]}`,
+			len(`"responseModalities":[`+modalitiesJSON+`]`+`[`+settingsJSON+`]`) - len("null"),
+		},
+		"nothing asked":  {10_000_000, `{"contents":["`, `"]}`, "", completion{}, `"]}`, 0},
+		"no JSON":        {10_000_000, `contents=`, `;`, "", completion{}, `;`, 0},
+		"other encoding": {10_000_000, ``, `.`, "br", testCompletion, `.`, 0},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -358,13 +363,13 @@ func TestRequestBodyStreams(t *testing.T) {
 			}
 			var tail bytes.Buffer
 			n, err := io.Copy(io.MultiWriter(io.Discard, &lastBytes{&tail}), io.LimitReader(b.reader(), 2*tt.size))
-			if want := tt.size + int64(len(tt.head)+len(tt.sentTail)); err != nil || n != want {
+			if want := tt.size + int64(len(tt.head)+tt.added+len(tt.sentTail)); err != nil || n != want {
 				t.Errorf("sent %d bytes, want %d: %v", n, want, err)
 			}
 			if !strings.HasSuffix(tail.String(), "x"+tt.sentTail) {
 				t.Errorf("ends in %q", tail.String())
 			}
-			if peak > aheadSize+chunkSize {
+			if peak > aheadSize+maxWithheld+chunkSize {
 				t.Errorf("held %d bytes", peak)
 			}
 			if !b.held.isEmpty() {
@@ -379,6 +384,6 @@ type lastBytes struct{ *bytes.Buffer }
 
 func (l *lastBytes) Write(p []byte) (int, error) {
 	n, _ := l.Buffer.Write(p[max(0, len(p)-1000):])
-	l.Next(l.Len() - 1000)
+	l.Next(max(0, l.Len()-1000))
 	return max(n, len(p)), nil
 }

@@ -4,7 +4,8 @@ package gemini
 
 import (
 	"cmp"
-	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -64,7 +65,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		option := d.Val()
 		parse, ok := handlerOptions[option]
 		if !ok {
-			return d.Errf("unrecognized option %q; expected one of %s", option, strings.Join(optionNames, ", "))
+			return d.Errf("unrecognized option %q; expected one of %s", option, strings.Join(slices.Sorted(maps.Keys(handlerOptions)), ", "))
 		}
 		if seen[option] && option != "safety_settings" && option != "upstream" {
 			return d.Errf("%s is given twice", option)
@@ -76,11 +77,6 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	h.SafetySettings = spellOut(h.SafetySettings)
 	return nil
-}
-
-var optionNames = []string{
-	"safety_settings", "response_modalities", "image_models", "inject", "block_status", "no_image",
-	"max_body", "hold", "stream_commit", "upstream",
 }
 
 // handlerOptions are the options of the directive. Each parser finds the
@@ -290,7 +286,4 @@ func wrap(d *caddyfile.Dispenser, err error) error {
 }
 
 // Interface guards
-var (
-	_ caddyfile.Unmarshaler = (*Handler)(nil)
-	_ json.Marshaler        = caddyhttp.WeakString("")
-)
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

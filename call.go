@@ -4,6 +4,7 @@ package gemini
 
 import (
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
 )
@@ -71,6 +72,12 @@ func isCompanion(segments []string) bool {
 func recognise(r *http.Request) call {
 	escaped := r.URL.EscapedPath()
 	segments := strings.Split(strings.TrimPrefix(escaped, "/"), "/")
+	last := segments[len(segments)-1]
+	for i, segment := range segments {
+		if unescaped, err := url.PathUnescape(segment); err == nil {
+			segments[i] = unescaped // "model%73" is "models" to Google, too
+		}
+	}
 	if isCompanion(segments) {
 		return call{surface: surfaceGemini}
 	}
@@ -82,10 +89,11 @@ func recognise(r *http.Request) call {
 	}
 	c := recognisePath(segments[1:])
 	if c.model != "" {
-		c.modelAt = strings.LastIndexByte(escaped, '/') + 1
-		c.modelEnd = c.modelAt + len(c.model)
+		escapedModel, _ := splitVerb(last)
+		c.modelAt = len(escaped) - len(last)
+		c.modelEnd = c.modelAt + len(escapedModel)
 	}
-	c.generates = c.generates && r.Method == http.MethodPost && r.Header.Get("Upgrade") == ""
+	c.generates = c.generates && r.Method == http.MethodPost
 	if c.method == "streamGenerateContent" {
 		c.events = asksForEvents(r.URL.RawQuery)
 		c.array = !c.events

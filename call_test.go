@@ -32,7 +32,12 @@ func TestRecognise(t *testing.T) {
 		{post, "/v1beta/models/m%3agenerateContent", call{surface: surfaceGemini, method: "generateContent", model: "m", generates: true}},
 		{post, "/v1beta/tunedModels/my-model-7:generateContent", call{surface: surfaceGemini, method: "generateContent", model: "my-model-7", generates: true}},
 		{post, "/v1/models/a:b:generateContent", call{surface: surfaceGemini, method: "generateContent", model: "a:b", generates: true}},
-		{post, "/v1/models/a%2Fb:generateContent", call{surface: surfaceGemini, method: "generateContent", model: "a%2Fb", generates: true}},
+		{post, "/v1/models/a%2Fb:generateContent", call{surface: surfaceGemini, method: "generateContent", model: "a/b", generates: true}},
+		{post, "/v1beta/model%73/m:generateConten%74", call{surface: surfaceGemini, method: "generateContent", model: "m", generates: true}},
+		{get, "/v1/users", call{}},
+		{post, "/v1/users/models:find", call{}},
+		{get, "/v1/models", call{surface: surfaceGemini}},
+		{get, "/v1beta/anything", call{surface: surfaceGemini}},
 
 		{post, "/v1beta/models/m:streamGenerateContent?alt=sse", call{surface: surfaceGemini, method: "streamGenerateContent", model: "m", generates: true, events: true}},
 		{post, "/v1beta/models/m:streamGenerateContent?key=x&%24alt=sse", call{surface: surfaceGemini, method: "streamGenerateContent", model: "m", generates: true, events: true}},
@@ -100,7 +105,7 @@ func TestRecognise(t *testing.T) {
 			r := httptest.NewRequest(c.http, c.target, nil)
 			got := recognise(r)
 			if got.model != "" {
-				if at := r.URL.EscapedPath()[got.modelAt:got.modelEnd]; at != got.model {
+				if at, _ := url.PathUnescape(r.URL.EscapedPath()[got.modelAt:got.modelEnd]); at != got.model {
 					t.Errorf("the model is said to stand at %q", at)
 				}
 			}
@@ -108,9 +113,9 @@ func TestRecognise(t *testing.T) {
 			if got != c.want {
 				t.Errorf("%+v, want %+v", got, c.want)
 			}
-			r.Header.Set("Upgrade", "websocket")
-			if recognise(r).generates {
-				t.Error("an upgrade is taken for a generate call")
+			r.Header.Set("Upgrade", "h2c") // as curl --http2 and Java's client offer it
+			if recognise(r).generates != c.want.generates {
+				t.Error("an offer to upgrade changes what the call is")
 			}
 		})
 	}

@@ -3,6 +3,7 @@
 package gemini
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -145,7 +146,7 @@ func asWord(s string) string {
 			return r
 		}
 		return -1
-	}, s)
+	}, s[:min(len(s), 64)])
 }
 
 // verdict is what an answer is.
@@ -155,7 +156,7 @@ type verdict struct {
 	stage  string // of a block
 	said   string // what Google said about it
 	text   string // what the model said instead of an image; may quote the prompt
-	status int    // the upstream's own HTTP status, where that is the answer
+	status int    // the HTTP status of an error of the upstream's
 	ours   bool   // the reason is this module's word
 	finish string // and this was Google's, if there was one
 }
@@ -210,6 +211,9 @@ func (f *facts) judge(e *expectation, at moment) (v verdict, certain bool) {
 	case at == midObject:
 		return verdict{}, false
 	case at == answerEnd && f.cutOff:
+		if v, blocked := f.block(); blocked {
+			return v, true // what has been blocked must not be tried again, however the answer ended
+		}
 		return verdict{class: classTransient, reason: reasonUnavailable}, true
 	case at == answerEnd && !f.begun, f.objects == 1 && f.empty && !e.stream && !e.imageAPI:
 		return verdict{class: classTransient, reason: reasonEmpty}, true
@@ -230,11 +234,11 @@ func (f *facts) judge(e *expectation, at moment) (v verdict, certain bool) {
 
 // judgeLate judges the whole of an answer that has gone to the client already.
 func (f *facts) judgeLate(e *expectation) verdict {
-	if v, blocked := f.block(); blocked && !e.unjudged {
-		return v
-	}
 	if e.unjudged {
 		return verdict{}
+	}
+	if v, blocked := f.block(); blocked {
+		return v
 	}
 	if v, failed := f.failure(); failed || f.cutOff {
 		return v
@@ -277,7 +281,7 @@ func (f *facts) block() (verdict, bool) {
 		c = classBlocked
 	}
 	if c.isBlock() {
-		return verdict{class: hardened(c, f.blockMessage), reason: asWord(f.blockReason), stage: stagePrompt, said: f.blockMessage}, true
+		return verdict{class: hardened(c, f.blockMessage), reason: cmp.Or(asWord(f.blockReason), "OTHER"), stage: stagePrompt, said: f.blockMessage}, true
 	}
 	if f.stopped == "" {
 		return verdict{}, false
@@ -308,13 +312,18 @@ func (v verdict) advisor() string {
 }
 
 // failure finds an error object where an answer should be: in a 200, or in a
-// stream of which nothing has gone out.
+// stream. What it says is read from the object itself, if nothing has gone out.
 func (f *facts) failure() (verdict, bool) {
 	if f.errorCode < 400 || f.errorCode > 599 {
 		return verdict{}, false
 	}
 	e := googleError{code: f.errorCode, status: f.errorStatus, message: f.errorMessage}
-	return verdict{class: e.class(), reason: asWord(f.errorStatus), said: f.errorMessage, status: f.errorCode}, true
+	return e.verdict(), true
+}
+
+// verdict is what the error means for its call.
+func (e *googleError) verdict() verdict {
+	return verdict{class: e.class(), reason: asWord(cmp.Or(e.reason, e.status)), status: e.code}
 }
 
 // class sorts an error by what can be done about it. The body decides before

@@ -14,7 +14,8 @@ const (
 	// copyBuffer is filled before it is written: an image comes without a
 	// length, so a proxy that passes on every read flushes thousands of times.
 	copyBuffer = 128 << 10
-	// maxStall is how long bytes may wait for a buffer to fill.
+	// maxStall is after how long a buffer is written that a slow upstream has not
+	// filled; it is looked at when bytes arrive.
 	maxStall = 250 * time.Millisecond
 )
 
@@ -47,7 +48,7 @@ func deliver(w http.ResponseWriter, res *http.Response, stream bool) error {
 				return errClientGone
 			}
 			if err == nil && (stream || n < len(buf)) {
-				if ferr := out.Flush(); ferr != nil {
+				if ferr := out.Flush(); ferr != nil && !errors.Is(ferr, http.ErrNotSupported) {
 					return errClientGone
 				}
 			}
@@ -80,7 +81,8 @@ func fill(r io.Reader, buf []byte, once bool) (n int, err error) {
 // its end; net/http has the same delay.
 const lingerTime = 500 * time.Millisecond
 
-// linger reads on after an answer that did not wait for the end of its request.
+// linger reads on after the refusal of a request that has not been read to its
+// end. Nobody else reads then: a body that has failed is not read by a transport.
 // A connection that is closed over unread bytes is reset, and the answer may be
 // lost with it (RFC 9112 §9.6). net/http sees to that by itself, but does not
 // know its own body in the wrappers that Caddy puts around it.

@@ -46,9 +46,6 @@ var googleStatus = map[int]string{
 }
 
 func (e *apiError) status() string {
-	if e.verdict.status > 0 && e.verdict.reason != "" {
-		return e.verdict.reason // Google's own
-	}
 	if status, ok := googleStatus[e.code]; ok {
 		return status
 	}
@@ -61,8 +58,12 @@ func (e *apiError) message() string {
 	next := explain(e.verdict.advisor(), e.verdict.stage).next
 	message := fmt.Sprintf("%s: %s. %s", e.verdict.reason, what, next)
 	for _, code := range supportCodes(e.verdict.said) {
-		if code.category != "" {
-			message += fmt.Sprintf(" Support code %s: %s. %s", code.code, code.category, code.advice)
+		if code.category == "" {
+			continue
+		}
+		message += fmt.Sprintf(" Support code %s: %s.", code.code, code.category)
+		if e.verdict.class != classForbidden { // about which all has been said
+			message += " " + code.advice
 		}
 	}
 	said := strings.ToValidUTF8(cmp.Or(e.verdict.said, e.verdict.text), "") // may be cut in a character
@@ -266,7 +267,3 @@ func (e *googleError) retryAfter(now time.Time, pacific *time.Location) string {
 	}
 	return strconv.Itoa(int(math.Ceil(delay.Seconds())))
 }
-
-// word is what the error calls itself: the reason of its ErrorInfo, else its
-// status.
-func (e *googleError) word() string { return asWord(cmp.Or(e.reason, e.status)) }

@@ -193,8 +193,8 @@ func TestGoogleErrors(t *testing.T) {
 	} {
 		t.Run(c.file, func(t *testing.T) {
 			e := parseGoogleError(c.status, fixture(t, c.file))
-			if e.class() != c.class || e.word() != c.word || e.retryDelay != c.delay {
-				t.Errorf("%v %s %v, want %v %s %v", e.class(), e.word(), e.retryDelay, c.class, c.word, c.delay)
+			if e.class() != c.class || e.verdict().reason != c.word || e.retryDelay != c.delay {
+				t.Errorf("%v %s %v, want %v %s %v", e.class(), e.verdict().reason, e.retryDelay, c.class, c.word, c.delay)
 			}
 			if after := e.retryAfter(noon, pacific); after != c.after {
 				t.Errorf("Retry-After %q, want %q", after, c.after)
@@ -299,8 +299,8 @@ func FuzzGoogleError(f *testing.F) {
 				t.Errorf("Retry-After %q", after)
 			}
 		}
-		if strings.ContainsAny(e.word(), "\" \r\n") {
-			t.Errorf("word %q", e.word())
+		if strings.ContainsAny(e.verdict().reason, "\" \r\n") {
+			t.Errorf("word %q", e.verdict().reason)
 		}
 	})
 }

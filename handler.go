@@ -32,7 +32,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		ctx:      r.Context(),
 		call:     c,
 		model:    c.model,
-		language: r.Header.Get("Accept-Language"),
+		language: strings.Join(r.Header["Accept-Language"], ","),
 		client:   clientVersion(r.Header),
 	}
 	if !c.generates {
@@ -47,18 +47,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	res, err := h.router.RoundTrip(r.WithContext(withExchange(r.Context(), x)))
 	if err != nil {
 		w.WriteHeader(statusClientGone) // for the access log; nobody reads it
-		x.verdict = verdict{class: classClient, reason: reasonCancelled}
+		if x.verdict.class == classOK {
+			x.verdict = verdict{class: classClient, reason: reasonCancelled}
+		}
 		h.account(r, x, statusClientGone, time.Since(started))
 		return nil
 	}
 	defer res.Body.Close()
-	err = deliver(w, res, x.streamed())
+	err = deliver(w, res, x.streamed() || isEventStream(res))
 	brokeOff := err != nil && !errors.Is(err, errClientGone) && r.Context().Err() == nil
 	if brokeOff {
 		x.verdict, x.cause = verdict{class: classTransient, reason: reasonUnavailable}, err
 	}
 	h.account(r, x, res.StatusCode, time.Since(started))
-	if x.body.unfinished() {
+	if x.body.err() != nil {
 		linger(w, r)
 	}
 	if brokeOff {
@@ -93,10 +95,6 @@ func (h *Handler) isImageModel(model string) bool {
 // expectation is what the client wants, once its body has been read.
 func (h *Handler) expectation(x *exchange) expectation {
 	wants := x.body.wants()
-	if x.model == "" {
-		x.model = wants.model
-	}
-	h.notes.report(h.logger, x, wants.notes)
 	api := x.call.imageAPI()
 	return expectation{
 		stream:      x.call.events || x.call.array || x.call.surface == surfaceOpenAI && wants.stream,

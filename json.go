@@ -22,69 +22,6 @@ type jsonError struct {
 func (e *jsonError) Error() string { return fmt.Sprintf("%s at byte %d", e.reason, e.offset) }
 func (e *jsonError) Unwrap() error { return errMalformed }
 
-// field is a place in a JSON document that somebody wants to hear about. The
-// tree of fields is the whole knowledge a jsonScanner has of a document:
-// whatever is not in it is skipped at the speed of bytes.IndexByte.
-type field struct {
-	id      fieldID
-	members map[string]*field // by key, in camelCase and in snake_case
-	element *field            // of an array
-	keep    int               // how many bytes of a string to capture
-}
-
-// fieldID names a field to its visitor; the zero ID is a mere step on the way.
-type fieldID int
-
-// newSchema builds a tree of fields from paths such as
-// "candidates[].content.parts[].text". Every key is registered in both of the
-// spellings that protobuf's JSON mapping accepts.
-func newSchema(paths map[string]field) *field {
-	root := &field{}
-	for path, leaf := range paths {
-		f := root
-		for step := range strings.SplitSeq(path, ".") {
-			key, isArray := strings.CutSuffix(step, "[]")
-			if key != "" {
-				f = f.member(key)
-			}
-			if isArray {
-				if f.element == nil {
-					f.element = &field{}
-				}
-				f = f.element
-			}
-		}
-		f.id, f.keep = leaf.id, leaf.keep
-	}
-	return root
-}
-
-// member returns the field of a key given in camelCase, made if need be.
-func (f *field) member(key string) *field {
-	if f.members == nil {
-		f.members = make(map[string]*field)
-	}
-	child := f.members[key]
-	if child == nil {
-		child = &field{}
-		f.members[key] = child
-		f.members[snakeCase(key)] = child
-	}
-	return child
-}
-
-func snakeCase(camel string) string {
-	var b strings.Builder
-	for _, r := range camel {
-		if r >= 'A' && r <= 'Z' {
-			b.WriteByte('_')
-			r += 'a' - 'A'
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
 // jsonKind is the kind of a scalar.
 type jsonKind uint8
 
@@ -113,11 +50,15 @@ type jsonVisitor interface {
 }
 
 const (
-	// maxDepth is encoding/json's own limit; protobuf parsers stop at 100.
-	maxDepth = 10_000
+	// maxDepth bounds the memory of a document that is made of brackets.
+	// Protobuf parsers stop at 100 levels.
+	maxDepth = 200_000
 	// maxKey is longer than any key of a schema, even one written entirely
 	// in \u escapes.
 	maxKey = 256
+	// maxStrict is how many bytes of a string are looked into: text is shorter,
+	// and what is longer is base64.
+	maxStrict = 64 << 10
 	// maxScalar bounds what is captured of a number.
 	maxScalar = 32
 )
@@ -126,7 +67,8 @@ const (
 // keeps no more of it than the open brackets and the scalars it captures.
 //
 // The grammar is enforced, with one exception: inside strings only quotes and
-// backslashes are looked at, because strings are nearly all of the traffic.
+// backslashes are looked at, because strings are nearly all of the traffic. With
+// strict, their beginnings are held to the grammar as well.
 type jsonScanner struct {
 	visitor jsonVisitor
 	root    *field
@@ -138,6 +80,9 @@ type jsonScanner struct {
 	field   *field // of the string, number or literal being read
 	isKey   bool   // the string being read is a key
 	fresh   bool   // no byte of the string has been seen
+	strict  bool   // look into strings, too, as far as maxStrict
+	checked int    // how much of the string has been looked into
+	escape  int    // bytes of an escape that are due
 	escaped bool   // an odd run of backslashes ended the last piece
 	start   int64  // of the scalar being read
 	end     int64  // of the last string: just behind its closing quote
@@ -211,7 +156,13 @@ func (s *jsonScanner) write(p []byte) (int, error) {
 	for i := 0; i < len(p); {
 		switch s.state {
 		case inString:
-			i += s.inString(p[i:], s.offset+int64(i))
+			n := s.inString(p[i:], s.offset+int64(i))
+			if s.strict {
+				if bad := s.check(p[i : i+n]); bad >= 0 {
+					return s.fail(p, i+bad, "invalid character in a string")
+				}
+			}
+			i += n
 		case inNumber:
 			next, ok := s.number.next(p[i])
 			if !ok {
@@ -392,6 +343,7 @@ func (s *jsonScanner) afterValue() {
 func (s *jsonScanner) beginString(f *field, isKey bool, at int64) {
 	s.field, s.isKey, s.fresh, s.escaped, s.state = f, isKey, true, false, inString
 	s.kind, s.start = jsonString, at
+	s.checked, s.escape = 0, 0
 	s.capture, s.cut = s.capture[:0], false
 }
 
@@ -437,6 +389,42 @@ func (s *jsonScanner) inString(p []byte, at int64) int {
 		}
 		from = end + 1
 	}
+}
+
+// check looks for what cannot stand in a string: control characters, and escapes
+// that are none. It returns the index of the first such byte, or -1. The quote at
+// the end of the string may be among the bytes.
+func (s *jsonScanner) check(p []byte) int {
+	room := max(0, maxStrict-s.checked)
+	s.checked += len(p)
+	for i, c := range p[:min(len(p), room)] {
+		switch {
+		case s.escape > 1: // hexadecimal digits
+			if !isHex(c) {
+				return i
+			}
+			s.escape--
+			if s.escape == 1 {
+				s.escape = 0
+			}
+		case s.escape == 1:
+			s.escape = 0
+			if c == 'u' {
+				s.escape = 5
+			} else if strings.IndexByte(`"\/bfnrt`, c) < 0 {
+				return i
+			}
+		case c == '\\':
+			s.escape = 1
+		case c < ' ':
+			return i
+		}
+	}
+	return -1
+}
+
+func isHex(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
 }
 
 func (s *jsonScanner) keepByte(c byte) {
@@ -504,62 +492,4 @@ func unescape(raw []byte, cut bool) []byte {
 		}
 	}
 	return raw
-}
-
-// numberState is a state of the grammar of numbers (RFC 8259 §6).
-type numberState uint8
-
-const (
-	numberStart numberState = iota
-	numberMinus
-	numberZero
-	numberInt
-	numberPoint
-	numberFraction
-	numberE
-	numberESign
-	numberExponent
-)
-
-func (n numberState) final() bool {
-	return n == numberZero || n == numberInt || n == numberFraction || n == numberExponent
-}
-
-func (n numberState) next(c byte) (numberState, bool) {
-	digit := c >= '0' && c <= '9'
-	switch n {
-	case numberStart, numberMinus:
-		switch {
-		case c == '0':
-			return numberZero, true
-		case digit:
-			return numberInt, true
-		case c == '-' && n == numberStart:
-			return numberMinus, true
-		}
-	case numberZero, numberInt:
-		switch {
-		case digit && n == numberInt:
-			return numberInt, true
-		case c == '.':
-			return numberPoint, true
-		case c == 'e' || c == 'E':
-			return numberE, true
-		}
-	case numberPoint, numberFraction:
-		switch {
-		case digit:
-			return numberFraction, true
-		case (c == 'e' || c == 'E') && n == numberFraction:
-			return numberE, true
-		}
-	case numberE, numberESign, numberExponent:
-		switch {
-		case digit:
-			return numberExponent, true
-		case (c == '+' || c == '-') && n == numberE:
-			return numberESign, true
-		}
-	}
-	return n, false
 }

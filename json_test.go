@@ -96,6 +96,9 @@ func checkGrammar(t *testing.T, document []byte, piece int) {
 	}
 }
 
+// deep is how deep encoding/json goes.
+const deep = 10_000
+
 func TestJSONGrammar(t *testing.T) {
 	documents := []string{
 		"", " ", "{", "}", "[", "]", "{}", "[]", " { } ", "\t[\r\n]", "{}{}", "{} x", "[],", "[]]", "{]", "[}", "[{]}",
@@ -106,13 +109,12 @@ func TestJSONGrammar(t *testing.T) {
 		"0", "-0", "00", "01", "-01", "-", "+1", "1.", ".5", "1.5", "1.5.2", "1e5", "1E+5", "1e-5", "1e", "1e+", "1e5.2", "1-1",
 		"[0]", "[-0.0e-0]", "[-]", "[1.]", "[1e]", "0x10", "1_000", "Infinity", "--1", "12 ", "1 2",
 		"\ufeff{}", "\x00", "{\"a\":\x01}", "'a'", "/**/{}", "[1]//",
-		strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth),
-		strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1),
-		strings.Repeat(`{"a":`, maxDepth) + "1" + strings.Repeat("}", maxDepth),
+		strings.Repeat("[", deep) + strings.Repeat("]", deep),
+		strings.Repeat(`{"a":`, deep) + "1" + strings.Repeat("}", deep),
 	}
 	for _, document := range documents {
 		pieces := []int{1, 2, 3, 5, 7, 64, len(document) + 1}
-		if len(document) < maxDepth {
+		if len(document) < deep {
 			for piece := 1; piece <= len(document); piece++ {
 				pieces = append(pieces, piece)
 			}
@@ -226,4 +228,53 @@ func FuzzJSONScanner(f *testing.F) {
 			t.Errorf("%q in pieces of %d: %q, %v\nas a whole: %q, %v", document, piece, told, err, whole, wholeErr)
 		}
 	})
+}
+
+// scanWith scans a document in pieces of a size.
+func scanWith(s *jsonScanner, document string, piece int) error {
+	s.init(nil, nil)
+	for at := 0; at < len(document); at += piece {
+		if _, err := s.write([]byte(document[at:min(len(document), at+piece)])); err != nil {
+			return err
+		}
+	}
+	return s.finish()
+}
+
+func TestJSONDepth(t *testing.T) {
+	for depth, want := range map[int]bool{maxDepth: true, maxDepth + 1: false} {
+		err := scanWith(new(jsonScanner), strings.Repeat("[", depth)+strings.Repeat("]", depth), 1000)
+		if (err == nil) != want {
+			t.Errorf("depth %d: %v", depth, err)
+		}
+	}
+}
+
+func TestStrictJSON(t *testing.T) {
+	long := strings.Repeat("x", maxStrict)
+	for document, offset := range map[string]int64{
+		`"\"\\\/\b\f\n\r\t\u00e9\uFFFF"`: -1,
+		`{"\u0061":"é \ud83d\ude00"}`:    -1,
+		`"\x"`:                           2,
+		`"\u12"`:                         5,
+		`"\u12G4"`:                       5,
+		"\"a\tb\"":                       2,
+		"{\"a\n\":1}":                    3,
+		"[\"ok\",\"\x00\"]":              7,
+		`"` + long + `\x"`:               -1, // base64, not text
+		`"\\x"`:                          -1,
+		`["\u0000","\\","\u1"]`:          19,
+	} {
+		for _, piece := range []int{1, 2, 3, 5, 64, len(document)} {
+			s := &jsonScanner{strict: true}
+			err := scanWith(s, document, piece)
+			got := int64(-1)
+			if malformed, ok := errors.AsType[*jsonError](err); ok {
+				got = malformed.offset
+			}
+			if got != offset {
+				t.Errorf("%.40q in pieces of %d: %v, expected offset %d", document, piece, err, offset)
+			}
+		}
+	}
 }

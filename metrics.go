@@ -4,6 +4,8 @@ package gemini
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -65,18 +67,20 @@ type metrics struct{ models map[string]bool }
 
 // registerMetrics puts the collectors into the registry of a configuration.
 // Several handlers share them, so that being registered already is no error.
-func registerMetrics(registry *prometheus.Registry, models []string) *metrics {
+func registerMetrics(registry *prometheus.Registry, models []string) (*metrics, error) {
 	for _, c := range []prometheus.Collector{
 		collectors.requests, collectors.attempts, collectors.images,
 		collectors.tokens, collectors.duration, collectors.blocked,
 	} {
-		_ = registry.Register(c)
+		if err := registry.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
+			return nil, fmt.Errorf("registering metrics: %w", err)
+		}
 	}
 	m := &metrics{models: make(map[string]bool, len(models))}
 	for _, model := range models {
 		m.models[model] = true
 	}
-	return m
+	return m, nil
 }
 
 func (m *metrics) observe(x *exchange, duration time.Duration) {
@@ -101,6 +105,18 @@ func (m *metrics) observe(x *exchange, duration time.Duration) {
 			collectors.tokens.WithLabelValues(t.kind).Add(float64(t.count))
 		}
 	}
+}
+
+// observeBlock adds a call to the rate of blocked calls of its project and day.
+func (m *metrics) observeBlock(project string, blocked bool, now time.Time) {
+	if project == "" {
+		return // a call without a key
+	}
+	s := blockRates.count(project, blocked, now)
+	if s.isFirst {
+		collectors.blocked.Reset()
+	}
+	collectors.blocked.WithLabelValues(s.project).Set(s.blocked)
 }
 
 // knownReason bounds the reasons in metrics: an upstream can invent words.
@@ -132,16 +148,17 @@ var isKnownReason = func() map[string]bool {
 
 // account records what became of a call, once its answer has ended.
 func (h *Handler) account(r *http.Request, x *exchange, status int, duration time.Duration) {
-	x.model = cmp.Or(x.model, x.body.wants().model)
+	wants := x.body.wants()
+	x.model = cmp.Or(x.model, wants.model)
+	h.notes.report(h.logger, x, wants.notes)
 	x.publish(r)
 	h.metrics.observe(x, duration)
-	if x.attempts == 0 || status == statusClientGone {
+	if x.attempts == 0 || x.verdict.reason == reasonCancelled {
 		return
 	}
 	blocked := x.verdict.class.isBlock()
-	if project := x.project; project != "" {
-		label, ratio := blockRates.count(project, blocked, h.router.now().In(h.router.pacific))
-		collectors.blocked.WithLabelValues(label).Set(ratio)
+	if blocked || x.verdict.class == classOK { // others say nothing about the prompt
+		h.metrics.observeBlock(x.project, blocked, h.router.now().In(h.router.pacific))
 	}
 	switch {
 	case blocked:

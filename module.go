@@ -13,13 +13,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/tidwall/gjson"
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
@@ -195,7 +194,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.BlockStatus != blockPass {
 		h.router.blockStatus, _ = strconv.Atoi(h.BlockStatus.String())
 	}
-	h.metrics = registerMetrics(ctx.GetMetricsRegistry(), h.knownModels())
+	if h.metrics, err = registerMetrics(ctx.GetMetricsRegistry(), h.knownModels()); err != nil {
+		return err
+	}
 	warnUnfilteredAccessLogs(ctx, h.logger)
 	return h.provisionProxy(ctx)
 }
@@ -239,93 +240,6 @@ func (h *Handler) setDefaults() {
 	}
 }
 
-// check refuses values that mean nothing; each error names the fix.
-func (h *Handler) check() error {
-	for _, s := range h.SafetySettings {
-		if err := s.check(); err != nil {
-			return err
-		}
-	}
-	for _, m := range h.ResponseModalities {
-		if err := oneOf("response_modalities", m, modalities...); err != nil {
-			return err
-		}
-	}
-	for _, glob := range h.ImageModels {
-		if err := checkGlob("image_models", glob); err != nil {
-			return err
-		}
-	}
-	if err := oneOf("inject", h.Inject, injectMissing, injectOff); err != nil {
-		return err
-	}
-	if err := checkBlockStatus(h.BlockStatus.String()); err != nil {
-		return err
-	}
-	if err := oneOf("no_image", h.NoImage, string(noImageAuto), string(noImageError), string(noImagePass)); err != nil {
-		return err
-	}
-	if err := oneOf("stream_commit", h.StreamCommit, commitImage, commitText); err != nil {
-		return err
-	}
-	if h.MaxBody < 0 || h.Hold < 0 {
-		return fmt.Errorf("max_body and hold are sizes above zero, in bytes")
-	}
-	if len(h.Upstreams) > 1 {
-		return fmt.Errorf("upstream %q: one upstream can be configured, and there is %q already", h.Upstreams[1].Name, h.Upstreams[0].Name)
-	}
-	return h.Upstreams[0].check()
-}
-
-func oneOf(option, value string, allowed ...string) error {
-	if slices.Contains(allowed, value) {
-		return nil
-	}
-	return fmt.Errorf("%s: %q is not one of %s", option, value, strings.Join(allowed, ", "))
-}
-
-func checkGlob(option, glob string) error {
-	if _, err := path.Match(glob, ""); err != nil || glob == "" {
-		return fmt.Errorf("%s: %q is not a pattern such as *-image-*", option, glob)
-	}
-	return nil
-}
-
-func checkBlockStatus(value string) error {
-	code, err := strconv.Atoi(value)
-	if value != blockPass && (err != nil || code < 400 || code > 599) {
-		return fmt.Errorf("block_status: %q is neither an HTTP status from 400 to 599 nor pass", value)
-	}
-	return nil
-}
-
-var upstreamName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-
-func (u *Upstream) check() error {
-	if !upstreamName.MatchString(u.Name) {
-		return fmt.Errorf("upstream: %q is not a name of letters, digits, dashes and underscores", u.Name)
-	}
-	base, err := url.Parse(u.URL)
-	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
-		return fmt.Errorf("upstream %s: %q is not a URL such as %s", u.Name, u.URL, defaultURL)
-	}
-	if base.RawQuery != "" || base.Fragment != "" || base.User != nil {
-		return fmt.Errorf("upstream %s: the URL can have a path, but no user, query or fragment; keys go into api_key", u.Name)
-	}
-	if len(u.APIKeys) > 1 {
-		return fmt.Errorf("upstream %s: one api_key can be configured", u.Name)
-	}
-	for _, rule := range u.Models {
-		if err := checkGlob("model", rule.Match); err != nil {
-			return err
-		}
-		if rule.Model == "" || strings.ContainsAny(rule.Model, "/:?#% ") {
-			return fmt.Errorf("upstream %s: model: %q is not the name of a model", u.Name, rule.Model)
-		}
-	}
-	return nil
-}
-
 // provision resolves the keys and loads the transport.
 func (u *Upstream) provision(ctx caddy.Context) (*upstream, error) {
 	base, err := url.Parse(u.URL)
@@ -339,7 +253,7 @@ func (u *Upstream) provision(ctx caddy.Context) (*upstream, error) {
 			return nil, fmt.Errorf("the api_key is empty: is the variable or file that it names there?")
 		}
 		if strings.ContainsFunc(up.key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return nil, fmt.Errorf("the api_key has characters that cannot be in a header; only its placeholder is shown here: %q", k.Key)
+			return nil, fmt.Errorf("the api_key has characters that cannot be in a header")
 		}
 		up.project = k.Project
 		if up.project == "" {
@@ -354,6 +268,9 @@ func (u *Upstream) provision(ctx caddy.Context) (*upstream, error) {
 // connections when the configuration is unloaded.
 func (u *Upstream) loadTransport(ctx caddy.Context) (http.RoundTripper, error) {
 	load := func() (any, error) { return ctx.LoadModuleByID("http.reverse_proxy.transport.http", nil) }
+	if gjson.GetBytes(u.TransportRaw, "proxy_protocol").String() != "" {
+		return nil, fmt.Errorf("transport: proxy_protocol does not fit an API; remove it")
+	}
 	if u.TransportRaw != nil {
 		load = func() (any, error) { return ctx.LoadModule(u, "TransportRaw") }
 	}

@@ -73,6 +73,7 @@ type completer struct {
 	safety     place
 	modalities place
 	ready      []edit // decided, not yet handed out
+	edited     bool   // some of it has been completed
 	noObject   bool   // the root is something else: nothing to complete
 	renamed    bool   // the model has been found
 
@@ -91,6 +92,7 @@ type completer struct {
 func newCompleter(asked completion) *completer {
 	c := &completer{asked: asked}
 	c.scan.init(c, requestSchema)
+	c.scan.strict = true
 	c.safety.wanted = len(asked.safety) > 0
 	c.modalities.wanted = len(asked.modalities) > 0
 	return c
@@ -143,22 +145,31 @@ func (c *completer) finish() ([]edit, error) {
 	if err := c.scan.finish(); err != nil {
 		return nil, err
 	}
-	edits := c.edits()
+	edits := append(c.edits(), c.settle()...)
+	sortEdits(edits)
+	return edits, nil
+}
+
+// settle decides about the places that wait for a later duplicate of their key,
+// so that what follows them may go out. Duplicates no longer count.
+func (c *completer) settle() []edit {
+	var edits []edit
 	if c.safety.lacks() {
 		missing := c.missing(c.safety.gap.present)
 		edits = append(edits, c.safety.gap.fill(mustMarshal(missing)))
+		c.safety.wanted, c.edited = false, true
 	}
 	if c.modalities.lacks() {
 		edits = append(edits, c.modalities.gap.fill(mustMarshal(c.asked.modalities)))
+		c.modalities.wanted, c.edited = false, true
 	}
-	sortEdits(edits)
-	return edits, nil
+	return edits
 }
 
 // needed tells whether something is missing, so far. A body that stops being
 // JSON while it is can neither be completed nor be forwarded.
 func (c *completer) needed() bool {
-	return !c.noObject && (!c.safety.isComplete() || !c.modalities.isComplete() ||
+	return !c.noObject && (c.edited || !c.safety.isComplete() || !c.modalities.isComplete() ||
 		c.asked.mapModel != nil && !c.renamed)
 }
 
@@ -277,9 +288,13 @@ func (c *completer) scalarCategory(kind jsonKind, value []byte) {
 
 func (c *completer) closeSetting() {
 	for i, s := range c.asked.safety {
-		if s.Category == c.category {
-			c.present |= 1 << i
+		if s.Category != c.category {
+			continue
 		}
+		if c.present&(1<<i) != 0 {
+			c.note("two settings for " + c.category)
+		}
+		c.present |= 1 << i
 	}
 	if c.category != "" && c.off {
 		c.note("threshold OFF for " + c.category)

@@ -76,6 +76,9 @@ func (r *router) RoundTrip(in *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	res.Request = in
+	if in.ProtoMajor > 1 {
+		res.Header.Del("Connection") // has no meaning there, and HTTP/3 clients fail on it
+	}
 	res.Header.Add("Proxy-Status", x.proxyStatus())
 	return res, nil
 }
@@ -103,9 +106,7 @@ func (r *router) attempt(in *http.Request, x *exchange) (*http.Response, error) 
 	if x.forwarded() {
 		return res, nil
 	}
-	for _, name := range ofThisHop {
-		res.Header.Del(name)
-	}
+	dropHopHeaders(res.Header)
 	if res.StatusCode != http.StatusOK {
 		r.refused(x, res)
 		return res, nil
@@ -120,6 +121,18 @@ var ofThisHop = []string{
 	"Alt-Svc", "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 }
 
+// dropHopHeaders also drops what the field Connection names.
+func dropHopHeaders(h http.Header) {
+	for _, names := range h["Connection"] {
+		for name := range strings.SplitSeq(names, ",") {
+			h.Del(strings.TrimSpace(name))
+		}
+	}
+	for _, name := range ofThisHop {
+		h.Del(name)
+	}
+}
+
 func (x *exchange) setBody(out, in *http.Request) {
 	if x.body == nil {
 		out.Body, out.ContentLength, out.Trailer = in.Body, in.ContentLength, in.Trailer
@@ -129,9 +142,7 @@ func (x *exchange) setBody(out, in *http.Request) {
 	if encoding := in.Header["Content-Encoding"]; len(encoding) > 0 && !x.body.decoded() {
 		out.Header["Content-Encoding"] = encoding
 	}
-	if x.body.complete() {
-		out.GetBody = x.body.getBody() // lets the transport repeat the call on a fresh connection when a kept one was dead
-	}
+	out.GetBody = x.body.getBody() // lets the transport repeat the call on a fresh connection when a kept one was dead
 }
 
 // judge holds the answer until its verdict is certain.
@@ -142,6 +153,9 @@ func (r *router) judge(x *exchange, res *http.Response) (*http.Response, error) 
 	}
 	v := a.hold(r.hold)
 	x.verdict = v
+	if v.status > 0 {
+		return r.failed(x, a, res), nil
+	}
 	if v.class == classOK || v.class.isBlock() && r.blockStatus == 0 {
 		return a.response(res), nil
 	}
@@ -157,14 +171,37 @@ func (r *router) judge(x *exchange, res *http.Response) (*http.Response, error) 
 
 // statusOf is the HTTP status for a verdict that ends in an error of ours.
 func (r *router) statusOf(v verdict) int {
-	switch {
-	case v.class.isBlock():
+	if v.class.isBlock() {
 		return r.blockStatus
-	case v.status > 0:
-		return v.status
 	}
 	return http.StatusServiceUnavailable
 }
+
+// failed makes an error of a 200 that holds one: Google's own object, with the
+// status it names.
+func (r *router) failed(x *exchange, a *answer, res *http.Response) *http.Response {
+	object := a.failed()
+	_ = a.Close()
+	res.StatusCode = x.verdict.status
+	res.Header.Set("Content-Type", contentType)
+	res.Header.Set("Content-Length", strconv.Itoa(len(object)))
+	res.ContentLength = int64(len(object))
+	res.Body = io.NopCloser(bytes.NewReader(object))
+	r.understand(x, res, object)
+	return res
+}
+
+// understand finds out what an error of the upstream's means, and adds the
+// Retry-After that Google leaves out.
+func (r *router) understand(x *exchange, res *http.Response, body []byte) {
+	e := parseGoogleError(res.StatusCode, body)
+	x.verdict = e.verdict()
+	if after := e.retryAfter(r.now(), r.pacific); after != "" {
+		res.Header.Set("Retry-After", after)
+	}
+}
+
+const contentType = "application/json; charset=UTF-8"
 
 func (x *exchange) newAnswer(res *http.Response) *answer {
 	expect := x.expect()
@@ -178,7 +215,7 @@ func (x *exchange) newAnswer(res *http.Response) *answer {
 		form = formArray
 	}
 	events := form == formEvents || form == formOpenAI
-	if strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
+	if isEventStream(res) {
 		events = true // whatever was asked for
 		if form == formArray {
 			form = formEvents
@@ -191,6 +228,10 @@ func (x *exchange) newAnswer(res *http.Response) *answer {
 		form:   form,
 		late:   func(v verdict) { x.verdict = v },
 	}
+}
+
+func isEventStream(res *http.Response) bool {
+	return strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream")
 }
 
 // response is the upstream's response with the judged body.
@@ -227,11 +268,7 @@ func (r *router) refused(x *exchange, res *http.Response) {
 		io.Reader
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(head), rest), body}
-	e := parseGoogleError(res.StatusCode, head)
-	x.verdict = verdict{class: e.class(), reason: e.word(), status: res.StatusCode}
-	if after := e.retryAfter(r.now(), r.pacific); after != "" {
-		res.Header.Set("Retry-After", after)
-	}
+	r.understand(x, res, head)
 }
 
 type failingReader struct{ err error }
@@ -243,10 +280,8 @@ func (r *router) unanswered(x *exchange, err error) (*http.Response, error) {
 	if x.ctx.Err() != nil {
 		return nil, x.ctx.Err()
 	}
-	if x.body != nil {
-		if cause := x.body.err(); cause != nil {
-			return x.badBody(cause).response(x.call.surface), nil
-		}
+	if cause := x.bodyError(err); cause != nil {
+		return x.badBody(cause).response(x.call.surface), nil
 	}
 	x.fault, x.cause = faultOf(err), err
 	v, status := verdict{class: classTransient, reason: reasonUnavailable}, http.StatusServiceUnavailable
@@ -257,6 +292,17 @@ func (r *router) unanswered(x *exchange, err error) (*http.Response, error) {
 	e := x.error(v, status)
 	e.detail = fmt.Sprintf("no answer came from the upstream %q (%s)", x.upstream, x.fault)
 	return e.response(x.call.surface), nil
+}
+
+// bodyError is why the client's body failed, if that is what ended the call.
+func (x *exchange) bodyError(err error) error {
+	if x.body != nil {
+		return x.body.err()
+	}
+	if overSite, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return overSite
+	}
+	return nil
 }
 
 // badBody is the error for a request whose body cannot be sent on.
@@ -295,11 +341,11 @@ func (e *apiError) body(s surface) []byte {
 func (e *apiError) response(s surface) *http.Response {
 	body := e.body(s)
 	header := http.Header{
-		"Content-Type":   {"application/json; charset=UTF-8"},
+		"Content-Type":   {contentType},
 		"Content-Length": {strconv.Itoa(len(body))},
-		"X-Should-Retry": {"false"}, // stops openai's clients from sending a 5xx again (wire §8)
+		"X-Should-Retry": {"false"}, // stops openai's clients from sending it again (wire §8)
 	}
-	if e.code == http.StatusTooManyRequests {
+	if e.code == http.StatusTooManyRequests && !e.verdict.class.isBlock() {
 		header.Del("X-Should-Retry")
 	}
 	if e.code == http.StatusRequestEntityTooLarge {
@@ -336,19 +382,34 @@ func (x *exchange) proxyStatus() string {
 // faultOf names a network failure in the words of RFC 9209 §2.3. The words of
 // the error itself are for the log: they name addresses.
 func faultOf(err error) string {
-	var dns *net.DNSError
-	var op *net.OpError
-	switch {
-	case isTimeout(err):
+	text := err.Error()
+	for _, f := range faults {
+		if strings.Contains(text, f.text) {
+			return f.fault
+		}
+	}
+	if isTimeout(err) {
 		return "connection_timeout"
-	case errors.As(err, &dns):
-		return "dns_error"
-	case errors.As(err, &op) && op.Op == "dial":
-		return "connection_refused"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "http_response_incomplete"
 	}
 	return "connection_terminated"
+}
+
+// faults go by the text of an error, because Caddy's transports hide the type of
+// what happens when they dial: reverseproxy.DialError does not unwrap.
+var faults = []struct{ text, fault string }{
+	{"connection refused", "connection_refused"},
+	{"no such host", "dns_error"},
+	{"network is unreachable", "destination_ip_unroutable"},
+	{"no route to host", "destination_ip_unroutable"},
+	{"timeout awaiting response headers", "http_response_timeout"},
+	{"x509: ", "tls_certificate_error"},
+	{"certificate", "tls_certificate_error"},
+	{"tls: ", "tls_protocol_error"},
+	{"malformed HTTP", "http_protocol_error"},
+	{"malformed chunked encoding", "http_protocol_error"},
+	{"gzip: ", "http_response_content_coding"},
+	{"flate: ", "http_response_content_coding"},
+	{"EOF", "http_response_incomplete"},
 }
 
 func isTimeout(err error) bool {

@@ -143,6 +143,7 @@ func broken(script func(conn io.Writer)) http.HandlerFunc {
 func TestRouterTurnsAnswersIntoWhatTheyAre(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	const blocked = `{"candidates":[{"content":{},"finishReason":"IMAGE_SAFETY","finishMessage":"Filtered."}]}`
+	const failing = `{"error":{"code":503,"status":"UNAVAILABLE","message":"overloaded"}}`
 	head := "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 	for name, test := range map[string]struct {
 		path   string
@@ -160,7 +161,9 @@ func TestRouterTurnsAnswersIntoWhatTheyAre(t *testing.T) {
 		"HTML":                  {imagePath, answerWith(200, "text/html", "<html>hello</html>"), 503, "EMPTY_RESPONSE", classTransient, ""},
 		"empty stream":          {streamPath, answerWith(200, "text/event-stream", "\r\n"), 503, "EMPTY_RESPONSE", classTransient, ""},
 		"truncated JSON":        {imagePath, answerWith(200, "application/json", `{"candidates":[{"content":{"parts":[{"text":"I`), 503, "UPSTREAM_UNAVAILABLE", classTransient, ""},
-		"error inside 200":      {imagePath, answerWith(200, "application/json", `{"error":{"code":503,"status":"UNAVAILABLE","message":"overloaded"}}`), 503, "UNAVAILABLE", classTransient, ""},
+		"error inside 200":      {imagePath, answerWith(200, "application/json", failing), 503, "", classTransient, failing},
+		"error in a stream":     {streamPath, answerWith(200, "text/event-stream", "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"hm\",\"thought\":true}]}}]}\r\n\r\n"+failing), 503, "", classTransient, failing},
+		"error in an event":     {streamPath, answerWith(200, "text/event-stream", "data: "+failing+"\r\n\r\n"), 503, "", classTransient, failing},
 		"overload":              {imagePath, answerWith(503, "application/json", `{"error":{"code":503,"status":"UNAVAILABLE"}}`), 503, "", classTransient, `{"error":{"code":503,"status":"UNAVAILABLE"}}`},
 		"cut before any header": {imagePath, broken(func(io.Writer) {}), 503, "UPSTREAM_UNAVAILABLE", classTransient, ""},
 		"cut inside headers":    {imagePath, broken(func(w io.Writer) { fmt.Fprint(w, head) }), 503, "UPSTREAM_UNAVAILABLE", classTransient, ""},
@@ -327,6 +330,64 @@ func TestErrorsAreOneLineOfJSON(t *testing.T) {
 	for _, body := range [][]byte{e.native(), e.openAI()} {
 		if !json.Valid(body) || strings.ContainsAny(string(body), "\r\n") {
 			t.Errorf("cannot stand in an event: %s", body)
+		}
+	}
+}
+
+func TestRouterPassesAnErrorInsideA200OnAsItIs(t *testing.T) {
+	const limited = `{ "error": { "code": 429, "status": "RESOURCE_EXHAUSTED", "message": "Quota.", "details": [
+		{ "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "33.2s" } ] } }`
+	up := scripted(t, answerWith(200, "text/event-stream", "\r\n"+limited+"\r\n"))
+	got := send(t, up.URL, streamPath, prompt)
+	if got.status != 429 || got.body != limited || got.header.Get("Retry-After") != "34" {
+		t.Errorf("client got %d, Retry-After %q: %s", got.status, got.header.Get("Retry-After"), got.body)
+	}
+	if got.x.verdict.class != classLimited || got.header.Get("Content-Type") != contentType {
+		t.Errorf("verdict %v, headers %v", got.x.verdict, got.header)
+	}
+}
+
+func TestRouterDropsWhatConcernsOneHop(t *testing.T) {
+	up := scripted(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Connection", "X-Hop")
+		w.Header().Set("X-Hop", "secret")
+		w.Header().Set("Alt-Svc", `h3=":443"`)
+		w.Header().Set("X-Gemini-Service-Tier", "standard")
+		_, _ = io.WriteString(w, okImage)
+	})
+	got := send(t, up.URL, imagePath, prompt)
+	for _, name := range []string{"Connection", "X-Hop", "Alt-Svc"} {
+		if got.header.Get(name) != "" {
+			t.Errorf("client got %s: %s", name, got.header.Get(name))
+		}
+	}
+	if got.header.Get("X-Gemini-Service-Tier") != "standard" {
+		t.Errorf("client got %v", got.header)
+	}
+}
+
+func TestBlocksAreNeverWorthRepeating(t *testing.T) {
+	const blocked = `{"candidates":[{"finishReason":"IMAGE_SAFETY"}]}`
+	up := scripted(t, answerWith(200, "application/json", blocked))
+	got := send(t, up.URL, imagePath, prompt, func(r *router, _ *exchange) { r.blockStatus = http.StatusTooManyRequests })
+	if got.status != 429 || got.header.Get("X-Should-Retry") != "false" {
+		t.Errorf("client got %d, X-Should-Retry %q", got.status, got.header.Get("X-Should-Retry"))
+	}
+}
+
+func TestCredentialsInAQuery(t *testing.T) {
+	for query, expected := range map[string]string{
+		"":                          "",
+		"key=a":                     "",
+		"%6Bey=a&alt=sse":           "alt=sse",
+		"alt=sse&access_token=a":    "alt=sse",
+		"monkey=a&x=key=b&$alt=j;e": "monkey=a&x=key=b&$alt=j;e",
+	} {
+		if got := withoutKey(query); got != expected {
+			t.Errorf("%q became %q, expected %q", query, got, expected)
+		}
+		if found := keyIn(query); (found == "a") != (query != expected) {
+			t.Errorf("%q: found %q", query, found)
 		}
 	}
 }

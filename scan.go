@@ -10,11 +10,10 @@ import (
 // facts is what an answer says about itself, as far as it has been read. They
 // do not grow with the answer.
 type facts struct {
-	begun     bool // an object has been opened
-	objects   int  // objects completed: one answer, or the chunks of a stream
-	empty     bool // the last object had no members
-	malformed bool // something was not JSON
-	cutOff    bool // the end came in the middle of an object
+	begun   bool // an object has been opened
+	objects int  // objects completed: one answer, or the chunks of a stream
+	empty   bool // the last object had no members
+	cutOff  bool // the end came in the middle of an object
 
 	blockReason  string // promptFeedback.blockReason
 	blockMessage string // promptFeedback.blockReasonMessage (Vertex)
@@ -208,8 +207,7 @@ func (s *answerScanner) write(p []byte) (n int, object bool) {
 
 func (s *answerScanner) scanJSON(p []byte) (n int, object bool) {
 	before := s.objects
-	n, err := s.json.write(p)
-	s.malformed = s.malformed || err != nil
+	n, _ = s.json.write(p) // what is not JSON leaves no object behind
 	return n, s.objects > before
 }
 

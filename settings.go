@@ -76,7 +76,7 @@ const maxNotes = 1000
 func (l *noteLog) report(logger *zap.Logger, x *exchange, notes []string) {
 	for _, note := range notes {
 		if l.isNew(x.client + "\n" + note) {
-			logger.Warn("a client's settings are left as they are, but will not do what they say",
+			logger.Warn("a client sends settings that deserve a look; they are left as they are",
 				zap.String("client", x.client), zap.String("model", x.model), zap.String("finding", note))
 		}
 	}

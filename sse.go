@@ -90,7 +90,6 @@ func (r *eventReader) decide(c byte, s *answerScanner) int {
 		return 1
 	case r.matched == 0 && c == '\n':
 		r.blank = true
-		s.malformed = s.malformed || !s.json.untouched() && s.json.state != isDone
 		s.json.reset()
 		return 1
 	case r.matched == 0 && c == '\r':

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -75,20 +76,36 @@ func (u *upstream) url(in *url.URL, x *exchange) *url.URL {
 	return out
 }
 
-// withoutKey takes the field "key" out of a query and leaves the rest as it is.
+// isCredential recognises the fields of a query that prove who is calling.
+func isCredential(name string) bool {
+	if unescaped, err := url.QueryUnescape(name); err == nil {
+		name = unescaped
+	}
+	return name == "key" || name == "access_token"
+}
+
+// withoutKey takes credentials out of a query and leaves the rest as it is.
 func withoutKey(query string) string {
 	kept := make([]string, 0, 4)
 	for field := range strings.SplitSeq(query, "&") {
-		if key, _, _ := strings.Cut(field, "="); field != "" && key != "key" {
+		if key, _, _ := strings.Cut(field, "="); !isCredential(key) {
 			kept = append(kept, field)
 		}
 	}
 	return strings.Join(kept, "&")
 }
 
-// neededHeaders are the request headers that mean something to a provider, in
-// addition to everything that begins with X-Goog-. The rest is the client's
-// and the network's business: cookies, addresses, referrers.
+// neededPrefixes begin the names of Google's own request headers: what Vertex
+// AI bills a call to, and the apps that a key is restricted to.
+var neededPrefixes = []string{"X-Goog-", "X-Vertex-", "X-Android-", "X-Ios-"}
+
+func hasPrefix(name string, prefixes []string) bool {
+	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+}
+
+// neededHeaders are the other request headers that mean something to a
+// provider. The rest is the client's and the network's business: cookies,
+// addresses, referrers.
 var neededHeaders = map[string]bool{
 	"Accept":           true,
 	"Accept-Language":  true,
@@ -101,14 +118,13 @@ var neededHeaders = map[string]bool{
 
 // header selects what goes to the upstream. Generate calls carry only what is
 // needed, and no Accept-Encoding, so that the transport undoes the compression
-// it asks for. Other calls keep their headers, except what the proxy has added
-// about the client.
+// it asks for. Other calls keep their headers.
 func (u *upstream) header(in http.Header, x *exchange) http.Header {
 	out := make(http.Header, 8)
 	for name, values := range in {
-		needed := neededHeaders[name] || strings.HasPrefix(name, "X-Goog-")
+		needed := neededHeaders[name] || hasPrefix(name, neededPrefixes)
 		if x.forwarded() {
-			needed = !addedByProxies[name]
+			needed = !notForwarded[name]
 		}
 		if needed {
 			out[name] = values
@@ -126,17 +142,20 @@ func (u *upstream) header(in http.Header, x *exchange) http.Header {
 	return out
 }
 
-// keyIn finds the field "key" in a query.
+// keyIn finds a credential in a query.
 func keyIn(query string) string {
 	for field := range strings.SplitSeq(query, "&") {
-		if key, value, _ := strings.Cut(field, "="); key == "key" {
+		if key, value, _ := strings.Cut(field, "="); isCredential(key) {
 			return value
 		}
 	}
 	return ""
 }
 
-var addedByProxies = map[string]bool{
+// notForwarded are the headers that stay here even if all others go: what this
+// server's proxy adds about the client, and what the client keeps for this site.
+var notForwarded = map[string]bool{
+	"Cookie":            true,
 	"Forwarded":         true,
 	"Via":               true,
 	"X-Forwarded-For":   true,

@@ -15,43 +15,44 @@ var blockRates = &rateBook{limit: maxProjects}
 // account, so that clients with keys of their own cannot use up memory.
 const maxProjects = 1000
 
-// rateBook counts, per project and day, how many calls were made and how many
-// of them were blocked.
+// rateBook counts, per project, how many of a day's calls were blocked.
 type rateBook struct {
 	limit    int
 	mu       sync.Mutex
-	projects map[string]*dayRate
+	day      string
+	projects map[string]*rate
 }
 
-type dayRate struct {
-	day            string
-	calls, blocked int
+type rate struct{ calls, blocked int }
+
+// share is what a call did to the rates: the share of its project's calls that
+// were blocked, the name under which the project is counted, and whether the
+// call was the first of a day, so that all other rates are void.
+type share struct {
+	project string
+	blocked float64
+	isFirst bool
 }
 
-// count adds a call of a project on the day of a Pacific time, and returns the
-// name under which it was counted and the share of that day's calls that were
-// blocked.
-func (b *rateBook) count(project string, blocked bool, now time.Time) (name string, ratio float64) {
+// count adds a call on the day of a Pacific time.
+func (b *rateBook) count(project string, blocked bool, now time.Time) share {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	rate := b.projects[project]
-	if rate == nil && len(b.projects) >= b.limit {
+	isFirst := false
+	if day := now.Format(time.DateOnly); day != b.day {
+		b.day, b.projects, isFirst = day, make(map[string]*rate), true
+	}
+	if b.projects[project] == nil && len(b.projects) >= b.limit {
 		project = other
-		rate = b.projects[project]
 	}
-	if rate == nil {
-		if b.projects == nil {
-			b.projects = make(map[string]*dayRate)
-		}
-		rate = new(dayRate)
-		b.projects[project] = rate
+	r := b.projects[project]
+	if r == nil {
+		r = new(rate)
+		b.projects[project] = r
 	}
-	if day := now.Format(time.DateOnly); rate.day != day {
-		*rate = dayRate{day: day}
-	}
-	rate.calls++
+	r.calls++
 	if blocked {
-		rate.blocked++
+		r.blocked++
 	}
-	return project, float64(rate.blocked) / float64(rate.calls)
+	return share{project, float64(r.blocked) / float64(r.calls), isFirst}
 }

@@ -235,7 +235,7 @@ func TestRequestHeaders(t *testing.T) {
 			"Accept-Encoding", "Content-Length", "Content-Type", "User-Agent", "X-Goog-Api-Client", "X-Goog-Api-Key", "X-Server-Timeout",
 		}},
 		{"forwarded call", "/v1beta/models/" + imageModel + ":countTokens", []string{
-			"Accept-Encoding", "Content-Length", "Content-Type", "Cookie", "Referer", "User-Agent",
+			"Accept-Encoding", "Content-Length", "Content-Type", "Referer", "User-Agent",
 			"X-Goog-Api-Client", "X-Goog-Api-Key", "X-Other", "X-Server-Timeout",
 		}},
 	} {
