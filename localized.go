@@ -60,7 +60,10 @@ const maxAcceptLanguage = 512
 // localize returns one or two plain sentences about a reason in the language that an Accept-Language field prefers,
 // and the BCP-47 name of that language. An empty or unreadable field means English.
 func localize(acceptLanguage, reason, stage string) (locale, message string) {
-	_, i := language.MatchStrings(localeMatcher, shortened(acceptLanguage))
+	i := inEnglish
+	if acceptLanguage != "" {
+		_, i = language.MatchStrings(localeMatcher, shortened(acceptLanguage))
+	}
 	return locales[i], userMessages[explain(reason, stage).say][i]
 }
 
