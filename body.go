@@ -16,8 +16,9 @@ import (
 const (
 	// aheadSize is how much of a body, in bytes, is read before anything is
 	// sent. A body that ends within it is completed as a whole, keeps a
-	// Content-Length and can be sent again.
-	aheadSize = 1 << 20
+	// Content-Length and can be sent again. With 1 MiB, requests of 1.5 and
+	// 10 MB took a tenth more time.
+	aheadSize = 256 << 10
 	// maxWithheld is how much of a body, in bytes, may wait for a duplicate of a
 	// key that lacks something. Nobody is known to send duplicates.
 	maxWithheld = 1 << 20
