@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -39,7 +40,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.forward(w, r, x, next)
 	}
 	started := time.Now()
+	x.publish(r)
 	x.project = clientProject(r)
+	x.imageModel = c.completable() && h.isImageModel(x.model)
 	x.body = newRequestBody(r, h.completion(r, x), h.MaxBody)
 	x.expect = func() expectation { return h.expectation(x) }
 	defer x.body.release()
@@ -50,7 +53,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		if x.verdict.class == classOK {
 			x.verdict = verdict{class: classClient, reason: reasonCancelled}
 		}
-		h.account(r, x, statusClientGone, time.Since(started))
+		h.account(x, statusClientGone, time.Since(started))
 		return nil
 	}
 	defer res.Body.Close()
@@ -59,7 +62,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if brokeOff {
 		x.verdict, x.cause = verdict{class: classTransient, reason: reasonUnavailable}, err
 	}
-	h.account(r, x, res.StatusCode, time.Since(started))
+	h.account(x, res.StatusCode, time.Since(started))
 	if x.body.err() != nil {
 		linger(w, r)
 	}
@@ -80,7 +83,7 @@ func (h *Handler) completion(r *http.Request, x *exchange) completion {
 		return c
 	}
 	c.safety = h.settings
-	if h.isImageModel(x.model) {
+	if x.imageModel {
 		c.modalities = h.ResponseModalities
 	}
 	return c
@@ -89,7 +92,8 @@ func (h *Handler) completion(r *http.Request, x *exchange) completion {
 // isImageModel goes by the name that the client used and by the name that the
 // upstream is asked for.
 func (h *Handler) isImageModel(model string) bool {
-	return matchesAny(h.ImageModels, model) || matchesAny(h.ImageModels, h.router.upstream.mapModel(model))
+	mapped := h.router.upstream.mapModel(model)
+	return matchesAny(h.ImageModels, model) || mapped != model && matchesAny(h.ImageModels, mapped)
 }
 
 // expectation is what the client wants, once its body has been read.
@@ -98,7 +102,7 @@ func (h *Handler) expectation(x *exchange) expectation {
 	api := x.call.imageAPI()
 	return expectation{
 		stream:      x.call.events || x.call.array || x.call.surface == surfaceOpenAI && wants.stream,
-		image:       api || x.call.completable() && (wants.images || h.isImageModel(x.model)),
+		image:       api || x.call.completable() && (wants.images || x.imageModel),
 		imageAPI:    api,
 		imagesAlone: wants.imagesAlone,
 		thoughts:    wants.thoughts,
@@ -159,31 +163,55 @@ func clientProject(r *http.Request) string {
 	return "client-" + hex.EncodeToString(sum[:6])
 }
 
-// publish sets the placeholders and the fields of the access log.
+// publish offers the placeholders and the fields of the access log. Both are
+// worked out only if somebody asks, which is when the call has ended.
 func (x *exchange) publish(r *http.Request) {
-	seen := []struct {
-		name  string
-		value any
-	}{
-		{"model", x.model},
-		{"method", x.call.method},
-		{"upstream", x.upstream},
-		{"project", x.project},
-		{"attempts", x.attempts},
-		{"verdict", x.verdict.class.String()},
-		{"reason", x.verdict.reason},
-		{"images", x.facts.delivered()},
-		{"tokens", x.facts.usage.total()},
-	}
-	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	fields := make([]zap.Field, len(seen))
-	for i, s := range seen {
-		fields[i] = zap.Any(s.name, s.value)
-		if repl != nil {
-			repl.Set("http.gemini."+s.name, s.value)
-		}
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(x.placeholder)
 	}
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Set(zap.Dict("gemini", fields...))
+		extra.Set(zap.Object("gemini", x))
 	}
 }
+
+// seen is what others are told about a call, by the names of placeholders and
+// log fields.
+var seen = []struct {
+	name  string
+	value func(x *exchange) any
+}{
+	{"model", func(x *exchange) any { return x.model }},
+	{"method", func(x *exchange) any { return x.call.method }},
+	{"upstream", func(x *exchange) any { return x.upstream }},
+	{"project", func(x *exchange) any { return x.project }},
+	{"attempts", func(x *exchange) any { return x.attempts }},
+	{"verdict", func(x *exchange) any { return x.verdict.class.String() }},
+	{"reason", func(x *exchange) any { return x.verdict.reason }},
+	{"images", func(x *exchange) any { return x.facts.delivered() }},
+	{"tokens", func(x *exchange) any { return x.facts.usage.total() }},
+}
+
+// placeholder resolves {http.gemini.*}.
+func (x *exchange) placeholder(key string) (any, bool) {
+	name, ours := strings.CutPrefix(key, "http.gemini.")
+	if !ours {
+		return nil, false
+	}
+	for _, s := range seen {
+		if s.name == name {
+			return s.value(x), true
+		}
+	}
+	return nil, false
+}
+
+// MarshalLogObject writes the fields of the access log.
+func (x *exchange) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	for _, s := range seen {
+		zap.Any(s.name, s.value(x)).AddTo(enc)
+	}
+	return nil
+}
+
+// Interface guard
+var _ zapcore.ObjectMarshaler = (*exchange)(nil)

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -147,11 +146,10 @@ var isKnownReason = func() map[string]bool {
 }()
 
 // account records what became of a call, once its answer has ended.
-func (h *Handler) account(r *http.Request, x *exchange, status int, duration time.Duration) {
+func (h *Handler) account(x *exchange, status int, duration time.Duration) {
 	wants := x.body.wants()
 	x.model = cmp.Or(x.model, wants.model)
 	h.notes.report(h.logger, x, wants.notes)
-	x.publish(r)
 	h.metrics.observe(x, duration)
 	if x.attempts == 0 || x.verdict.reason == reasonCancelled {
 		return

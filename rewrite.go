@@ -5,6 +5,8 @@ package gemini
 import (
 	"encoding/json"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // completion says what a request must carry; its zero value asks for nothing.
@@ -40,8 +42,17 @@ type gap struct {
 	present       uint64 // the elements, by index, that are there already
 }
 
-func (g gap) fill(array []byte) edit {
-	return edit{g.at, g.remove, []byte(g.before + string(array[1:len(array)-1]) + g.after)}
+func (g gap) fill(elements []string) edit {
+	return edit{g.at, g.remove, []byte(g.before + strings.Join(elements, ",") + g.after)}
+}
+
+// quoted makes JSON of words.
+func quoted(words []string) []string {
+	out := make([]string, len(words))
+	for i, word := range words {
+		out[i] = strconv.Quote(word)
+	}
+	return out
 }
 
 // place is where a setting stands, and what it lacks there.
@@ -156,11 +167,11 @@ func (c *completer) settle() []edit {
 	var edits []edit
 	if c.safety.lacks() {
 		missing := c.missing(c.safety.gap.present)
-		edits = append(edits, c.safety.gap.fill(mustMarshal(missing)))
+		edits = append(edits, c.safety.gap.fill(missing))
 		c.safety.wanted, c.edited = false, true
 	}
 	if c.modalities.lacks() {
-		edits = append(edits, c.modalities.gap.fill(mustMarshal(c.asked.modalities)))
+		edits = append(edits, c.modalities.gap.fill(quoted(c.asked.modalities)))
 		c.modalities.wanted, c.edited = false, true
 	}
 	return edits
@@ -322,11 +333,13 @@ func (c *completer) closeSafety(array, empty bool, at int64) {
 	}
 }
 
-func (c *completer) missing(present uint64) []SafetySetting {
-	var missing []SafetySetting
+// missing is the JSON of the settings that are not among those present. Their
+// words have been checked when the configuration was loaded.
+func (c *completer) missing(present uint64) []string {
+	var missing []string
 	for i, s := range c.asked.safety {
 		if present&(1<<i) == 0 {
-			missing = append(missing, s)
+			missing = append(missing, `{"category":`+strconv.Quote(s.Category)+`,"threshold":`+strconv.Quote(s.Threshold)+`}`)
 		}
 	}
 	return missing

@@ -37,7 +37,9 @@ type exchange struct {
 	expect   func() expectation // known once the body has been read
 	model    string             // as the client named it, in the path or in the body
 	language string             // Accept-Language
-	client   string             // which software calls, for the log
+
+	imageModel bool   // the model makes images
+	client     string // which software calls, for the log
 
 	// The credentials of a call that is forwarded; see Handler.forward.
 	apiKey []string

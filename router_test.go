@@ -16,6 +16,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	_ "time/tzdata" // machines without zone data pass the tests as well
 
 	"github.com/tidwall/gjson"
 	"go.uber.org/goleak"
