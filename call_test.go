@@ -174,6 +174,8 @@ func TestUpstreamURL(t *testing.T) {
 	}
 }
 
+// Credentials are found however they are written, and taken out of a query that
+// is left alone otherwise.
 func TestWithoutKey(t *testing.T) {
 	for query, want := range map[string]string{
 		"":                             "",
@@ -183,6 +185,8 @@ func TestWithoutKey(t *testing.T) {
 		"alt=sse&key=a%20b&x=%zz;y=+1": "alt=sse&x=%zz;y=+1",
 		"monkey=1&keys=2&Key=3&key=4":  "monkey=1&keys=2&Key=3",
 		"a=key=1&key=2&b":              "a=key=1&b",
+		"%6Bey=a&alt=sse":              "alt=sse",
+		"alt=sse&access_token=a":       "alt=sse",
 	} {
 		if got := withoutKey(query); got != want {
 			t.Errorf("%q: %q, want %q", query, got, want)

@@ -375,20 +375,3 @@ func TestBlocksAreNeverWorthRepeating(t *testing.T) {
 		t.Errorf("client got %d, X-Should-Retry %q", got.status, got.header.Get("X-Should-Retry"))
 	}
 }
-
-func TestCredentialsInAQuery(t *testing.T) {
-	for query, expected := range map[string]string{
-		"":                          "",
-		"key=a":                     "",
-		"%6Bey=a&alt=sse":           "alt=sse",
-		"alt=sse&access_token=a":    "alt=sse",
-		"monkey=a&x=key=b&$alt=j;e": "monkey=a&x=key=b&$alt=j;e",
-	} {
-		if got := withoutKey(query); got != expected {
-			t.Errorf("%q became %q, expected %q", query, got, expected)
-		}
-		if found := keyIn(query); (found == "a") != (query != expected) {
-			t.Errorf("%q: found %q", query, found)
-		}
-	}
-}

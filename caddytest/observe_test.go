@@ -5,7 +5,6 @@ package caddytest
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"path/filepath"
 	"regexp"
@@ -188,39 +187,15 @@ func TestMetrics(t *testing.T) {
 
 // A reload changes nothing for the answers that are on their way.
 func TestReloadDuringAnAnswer(t *testing.T) {
-	next := make(chan struct{})
-	u := scripted(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", eventType)
-		send(w, event(textChunk))
-		select {
-		case <-next:
-			send(w, event(blockedJSON))
-		case <-r.Context().Done():
-		}
-	})
-	g := inFront(t, u)
-	res, err := newTransport(t).RoundTrip(g.newRequest(t, http.MethodPost, textPath, strings.NewReader(promptJSON)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	first := make([]byte, len(event(textChunk)))
-	if _, err := io.ReadFull(res.Body, first); err != nil {
-		t.Fatal(err)
-	}
+	m := inMidStream(t, blockedJSON)
+	m.gateway.load(t, "respond 418\n")
+	do(t, m.gateway.newRequest(t, http.MethodGet, "/", nil)).exactly(t, 418, "")
 
-	g.load(t, "respond 418\n")
-	do(t, g.newRequest(t, http.MethodGet, "/", nil)).exactly(t, 418, "")
-	close(next)
-
-	rest, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	behind, ok := strings.CutPrefix(string(rest), event(blockedJSON))
+	rest := m.goOn(t)
+	behind, ok := strings.CutPrefix(rest, event(blockedJSON))
 	if !ok {
 		t.Fatalf("the client saw %q", rest)
 	}
 	checkLateError(t, behind, "IMAGE_SAFETY")
-	u.only(t)
+	m.upstream.only(t)
 }
