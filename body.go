@@ -35,8 +35,8 @@ var (
 )
 
 // requestBody reads a client's body once, completes it on the way and hands
-// it to the transport. What needs no edit streams through; from the first
-// byte that may need one, the rest waits for the end of the body.
+// it to the transport. What needs no edit streams through; from the first byte
+// that may need one, the rest waits until that is decided.
 type requestBody struct {
 	source    io.Reader // of the body as it is forwarded, but for the edits
 	declared  int64     // how long source is, -1 if unknown
@@ -188,9 +188,6 @@ func (b *requestBody) peek() {
 	n, _ := io.ReadFull(z, buf[:])
 	_ = b.completer.write(buf[:n])
 }
-
-// complete tells that the whole body is here, edited.
-func (b *requestBody) complete() bool { return b.whole }
 
 // decoded tells that a Content-Encoding has been undone and no longer
 // describes the body.

@@ -108,20 +108,20 @@ func TestRequestBody(t *testing.T) {
 					if err := b.readAhead(); err != nil {
 						t.Fatal(err)
 					}
-					if isShort := len(body) <= aheadSize; b.complete() != isShort {
-						t.Errorf("complete() = %t", b.complete())
+					if isShort := len(body) <= aheadSize; b.whole != isShort {
+						t.Errorf("complete() = %t", b.whole)
 					}
 					if b.decoded() != (encoding != "") {
 						t.Errorf("decoded() = %t", b.decoded())
 					}
 					wantLength := int64(-1)
-					if b.complete() || name == "no object" && form == "length" {
+					if b.whole || name == "no object" && form == "length" {
 						wantLength = int64(len(want))
 					}
 					if b.length() != wantLength {
 						t.Errorf("length() = %d, want %d", b.length(), wantLength)
 					}
-					if (b.getBody() != nil) != b.complete() {
+					if (b.getBody() != nil) != b.whole {
 						t.Errorf("getBody() is there: %t", b.getBody() != nil)
 					}
 					if err := checkReader(b.reader(), want); err != nil {
@@ -130,10 +130,10 @@ func TestRequestBody(t *testing.T) {
 					if b.err() != nil {
 						t.Error(b.err())
 					}
-					if !b.complete() && !b.held.isEmpty() {
+					if !b.whole && !b.held.isEmpty() {
 						t.Errorf("%d chunks are left", len(b.held.chunks))
 					}
-					if b.complete() {
+					if b.whole {
 						again, err := b.getBody()()
 						if err != nil {
 							t.Fatal(err)

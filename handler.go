@@ -50,7 +50,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	res, err := h.router.RoundTrip(r.WithContext(withExchange(r.Context(), x)))
 	if err != nil {
 		w.WriteHeader(statusClientGone) // for the access log; nobody reads it
-		if x.verdict.class == classOK {
+		if !x.verdict.class.isBlock() {
 			x.verdict = verdict{class: classClient, reason: reasonCancelled}
 		}
 		h.account(x, statusClientGone, time.Since(started))

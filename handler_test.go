@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// stalled answers with the beginning of a body and ends it with its caller.
+type stalled struct{ begun func() }
+
+func (s stalled) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, w := io.Pipe()
+	go func() {
+		_, _ = io.WriteString(w, `{"candidates":[`)
+		s.begun()
+		<-r.Context().Done()
+		_ = w.CloseWithError(r.Context().Err())
+	}()
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: body, ContentLength: -1}, nil
+}
+
+// A client that leaves while its answer is held says nothing about the upstream.
+func TestClientThatLeavesBeforeTheVerdict(t *testing.T) {
+	ctx, leave := context.WithCancel(t.Context())
+	base := &url.URL{Scheme: "http", Host: "127.0.0.1:1"}
+	h := &Handler{logger: zap.NewNop(), notes: new(noteLog)}
+	h.setDefaults()
+	h.router = &router{
+		upstream: &upstream{name: "fake", base: base, transport: stalled{leave}},
+		hold:     defaultHold, blockStatus: 400, pacific: time.UTC, now: time.Now,
+	}
+	var err error
+	if h.metrics, err = registerMetrics(prometheus.NewRegistry(), nil); err != nil {
+		t.Fatal(err)
+	}
+	repl := caddy.NewReplacer()
+	r := httptest.NewRequestWithContext(context.WithValue(ctx, caddy.ReplacerCtxKey, repl), http.MethodPost, imagePath, strings.NewReader(prompt))
+	w := httptest.NewRecorder()
+	if err := h.ServeHTTP(w, r, nil); err != nil {
+		t.Fatal(err)
+	}
+	seen := repl.ReplaceAll("{http.gemini.verdict} {http.gemini.reason} {http.gemini.attempts}", "")
+	if w.Code != statusClientGone || seen != "client CANCELLED 1" {
+		t.Errorf("status %d, seen as %q", w.Code, seen)
+	}
+}
