@@ -8,13 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -59,19 +54,7 @@ func (c cannedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 // sockets and without Caddy's server.
 func BenchmarkServeHTTP(b *testing.B) {
 	body := []byte(`{"candidates":[{"content":{"parts":[{"text":"` + strings.Repeat("word ", 200) + `"}]},"finishReason":"STOP"}]}`)
-	base, err := url.Parse("http://127.0.0.1:1")
-	if err != nil {
-		b.Fatal(err)
-	}
-	h := &Handler{logger: zap.NewNop(), notes: new(noteLog)}
-	h.setDefaults()
-	h.router = &router{
-		upstream: &upstream{name: "fake", base: base, transport: cannedTransport{body}},
-		hold:     defaultHold, blockStatus: 400, pacific: time.UTC, now: time.Now,
-	}
-	if h.metrics, err = registerMetrics(prometheus.NewRegistry(), h.knownModels()); err != nil {
-		b.Fatal(err)
-	}
+	h := handlerOver(b, cannedTransport{body})
 	ctx := context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())
 	ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{})
 	ctx = context.WithValue(ctx, caddyhttp.ExtraLogFieldsCtxKey, new(caddyhttp.ExtraLogFields))

@@ -18,6 +18,23 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
+// handlerOver is a handler with its defaults and a transport, without Caddy.
+func handlerOver(tb testing.TB, transport http.RoundTripper) *Handler {
+	tb.Helper()
+	h := &Handler{logger: zap.NewNop(), notes: new(noteLog)}
+	h.setDefaults()
+	base := &url.URL{Scheme: "http", Host: "127.0.0.1:1"}
+	h.router = &router{
+		upstream: &upstream{name: "fake", base: base, transport: transport},
+		hold:     defaultHold, blockStatus: 400, pacific: time.UTC, now: time.Now,
+	}
+	var err error
+	if h.metrics, err = registerMetrics(prometheus.NewRegistry(), h.knownModels()); err != nil {
+		tb.Fatal(err)
+	}
+	return h
+}
+
 // stalled answers with the beginning of a body and ends it with its caller.
 type stalled struct{ begun func() }
 
@@ -35,17 +52,7 @@ func (s stalled) RoundTrip(r *http.Request) (*http.Response, error) {
 // A client that leaves while its answer is held says nothing about the upstream.
 func TestClientThatLeavesBeforeTheVerdict(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
-	base := &url.URL{Scheme: "http", Host: "127.0.0.1:1"}
-	h := &Handler{logger: zap.NewNop(), notes: new(noteLog)}
-	h.setDefaults()
-	h.router = &router{
-		upstream: &upstream{name: "fake", base: base, transport: stalled{leave}},
-		hold:     defaultHold, blockStatus: 400, pacific: time.UTC, now: time.Now,
-	}
-	var err error
-	if h.metrics, err = registerMetrics(prometheus.NewRegistry(), nil); err != nil {
-		t.Fatal(err)
-	}
+	h := handlerOver(t, stalled{leave})
 	repl := caddy.NewReplacer()
 	r := httptest.NewRequestWithContext(context.WithValue(ctx, caddy.ReplacerCtxKey, repl), http.MethodPost, imagePath, strings.NewReader(prompt))
 	w := httptest.NewRecorder()
