@@ -5,6 +5,7 @@ package gemini
 import (
 	"errors"
 	"fmt"
+	"io"
 )
 
 // errMalformed is wrapped by every *jsonError.
@@ -44,6 +45,14 @@ type jsonVisitor interface {
 	// scalar is called at the end of a string, number or literal; value is
 	// unescaped and holds at most f.keep bytes of a string.
 	scalar(f *field, key []byte, kind jsonKind, value []byte, start int64)
+}
+
+// pieceVisitor also hears what is in strings whose fields are raw.
+type pieceVisitor interface {
+	jsonVisitor
+	// piece is called with the bytes of a string as they arrive, escapes and
+	// all; scalar tells of its end.
+	piece(f *field, raw []byte)
 }
 
 const (
@@ -145,6 +154,25 @@ func (s *jsonScanner) finish() error {
 		return &jsonError{s.offset, "unexpected end of JSON"}
 	}
 	return nil
+}
+
+// scanFrom scans a whole request, whose visitor never pauses. It fails with a
+// *jsonError, or with what the reader failed with.
+func (s *jsonScanner) scanFrom(body io.Reader) error {
+	buf := copyBuffers.Get().(*[copyBuffer]byte)
+	defer copyBuffers.Put(buf)
+	for {
+		n, err := body.Read(buf[:])
+		if _, malformed := s.write(buf[:n]); malformed != nil {
+			return malformed
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return s.finish()
+		case err != nil:
+			return fmt.Errorf("reading the request body: %w", err)
+		}
+	}
 }
 
 // write scans a piece and returns how much of it was taken: all of it, unless

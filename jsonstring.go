@@ -93,11 +93,14 @@ func (s *jsonScanner) keepBytes(p []byte) {
 	limit := 0
 	switch {
 	case s.isKey:
-		if f := s.stack[len(s.stack)-1].field; f != nil && f.members != nil {
+		if s.stack[len(s.stack)-1].field.named() {
 			limit = maxKey
 		}
 	case s.field != nil:
 		limit = s.field.keep
+		if s.field.raw {
+			s.visitor.(pieceVisitor).piece(s.field, p)
+		}
 	}
 	room := limit - len(s.capture)
 	s.cut = s.cut || room < len(p)
@@ -110,9 +113,9 @@ func (s *jsonScanner) endString() {
 		return
 	}
 	s.field = nil
-	if f := s.stack[len(s.stack)-1].field; f != nil && f.members != nil {
+	if f := s.stack[len(s.stack)-1].field; f.named() {
 		s.key = append(s.key[:0], unescape(s.capture, s.cut)...)
-		s.field = f.members[string(s.key)]
+		s.field = f.child(s.key)
 	}
 	s.state = wantColon
 }

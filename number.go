@@ -2,6 +2,11 @@
 
 package gemini
 
+import (
+	"bytes"
+	"strconv"
+)
+
 // numberState is a state of the grammar of numbers (RFC 8259 §6).
 type numberState uint8
 
@@ -58,4 +63,32 @@ func (n numberState) next(c byte) (numberState, bool) {
 		}
 	}
 	return n, false
+}
+
+// appendCanonical appends a number in a form that depends on its value alone:
+// digits without zeros at either end, and the power of ten they are times.
+func appendCanonical(b, number []byte) []byte {
+	mantissa, power := number, 0
+	if e := bytes.IndexAny(number, "eE"); e >= 0 {
+		mantissa = number[:e]
+		power, _ = strconv.Atoi(string(number[e+1:])) // out of range is as good as infinite
+	}
+	b = append(b, '+')
+	digits := len(b)
+	for i, c := range mantissa {
+		switch {
+		case c == '-':
+			b[digits-1] = '-'
+		case c == '.':
+			power -= len(mantissa) - (i + 1)
+		case c != '0' || len(b) > digits:
+			b = append(b, c)
+		}
+	}
+	short := bytes.TrimRight(b, "0")
+	if len(short) == digits {
+		return append(b[:digits-1], '0')
+	}
+	power += len(b) - len(short)
+	return strconv.AppendInt(append(short, 'e'), int64(power), 10)
 }

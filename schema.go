@@ -10,8 +10,10 @@ import "strings"
 type field struct {
 	id      fieldID
 	members map[string]*field // by key, in camelCase and in snake_case
+	rest    *field            // of all keys that are not among the members
 	element *field            // of an array
 	keep    int               // how many bytes of a string to capture
+	raw     bool              // strings go to a pieceVisitor, whatever their length
 }
 
 // fieldID names a field to its visitor; the zero ID is a mere step on the way.
@@ -36,9 +38,23 @@ func newSchema(paths map[string]field) *field {
 				f = f.element
 			}
 		}
-		f.id, f.keep = leaf.id, leaf.keep
+		f.id, f.keep, f.raw, f.rest = leaf.id, leaf.keep, leaf.raw, leaf.rest
+		if leaf.element != nil {
+			f.element = leaf.element
+		}
 	}
 	return root
+}
+
+// named tells whether the keys of an object matter.
+func (f *field) named() bool { return f != nil && (f.members != nil || f.rest != nil) }
+
+// child returns the field of a key, nil if nobody cares.
+func (f *field) child(key []byte) *field {
+	if child := f.members[string(key)]; child != nil {
+		return child
+	}
+	return f.rest
 }
 
 // member returns the field of a key given in camelCase, made if need be.
@@ -55,14 +71,20 @@ func (f *field) member(key string) *field {
 	return child
 }
 
-func snakeCase(camel string) string {
-	var b strings.Builder
-	for _, r := range camel {
-		if r >= 'A' && r <= 'Z' {
-			b.WriteByte('_')
-			r += 'a' - 'A'
+// repeatable lets a field stand alone where an array of it is due, as contents
+// and parts do in some examples for Vertex.
+func (f *field) repeatable() { f.element = f }
+
+func snakeCase(camel string) string { return string(appendSnakeCase(nil, camel)) }
+
+func appendSnakeCase[T string | []byte](b []byte, camel T) []byte {
+	for i := range len(camel) {
+		c := camel[i]
+		if c >= 'A' && c <= 'Z' {
+			b = append(b, '_')
+			c += 'a' - 'A'
 		}
-		b.WriteRune(r)
+		b = append(b, c)
 	}
-	return b.String()
+	return b
 }
