@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"errors"
+	"slices"
+	"time"
+)
+
+// files are the memories that are saved.
+func (m *memories) files() []*savedFile {
+	blocks := newSavedFile("gemini/blocks.json", m.savedBlocks, func(e savedBlock, now time.Time) {
+		b := block{e.Account, e.Quick, [16]byte(e.Strong), e.blockRecord}
+		m.guard.adopt(b, e.Until.time(), now)
+	})
+	cooldowns := newSavedFile("gemini/cooldowns.json", m.savedCooldowns, func(e savedCooldown, now time.Time) {
+		m.cooldowns.adopt(e.Key, cooldown{e.Class}, e.Until.time(), now)
+	})
+	rejected := newSavedFile("gemini/rejected_keys.json", m.savedRejected, func(e savedKey, now time.Time) {
+		m.rejected.adopt(e.Key, struct{}{}, e.Until.time(), now)
+	})
+	m.guard.soft.changed, m.guard.hard.changed = blocks.touch, blocks.touch
+	m.cooldowns.changed, m.rejected.changed = cooldowns.touch, rejected.touch
+	return []*savedFile{blocks, cooldowns, rejected}
+}
+
+type savedBlock struct {
+	Account string `json:"account"`
+	Quick   uint64 `json:"quick"`
+	Strong  []byte `json:"strong"` // in base64
+	blockRecord
+	Until unixTime `json:"until"`
+}
+
+func (m *memories) savedBlocks(now time.Time) (all []savedBlock) {
+	m.guard.each(now, func(b block, until time.Time) {
+		all = append(all, savedBlock{b.account, b.quick, b.strong[:], b.blockRecord, unixTimeOf(until)})
+	})
+	return all
+}
+
+func (e savedBlock) check(now time.Time) error {
+	switch {
+	case e.Account == "" || len(e.Strong) != 16:
+		return errors.New("no prompt")
+	case !e.Class.isBlock() || e.Reason == "" || e.Reason != asWord(e.Reason) || e.Stage != stagePrompt && e.Stage != stageOutput:
+		return errors.New("no block")
+	}
+	return e.Until.check(now)
+}
+
+type savedCooldown struct {
+	Key   string   `json:"key"`
+	Class class    `json:"class"`
+	Until unixTime `json:"until"`
+}
+
+func (m *memories) savedCooldowns(now time.Time) (all []savedCooldown) {
+	m.cooldowns.each(now, func(key string, c cooldown, until time.Time) {
+		all = append(all, savedCooldown{key, c.Class, unixTimeOf(until)})
+	})
+	return all
+}
+
+func (e savedCooldown) check(now time.Time) error {
+	if e.Class == classOK {
+		return errors.New("no cooldown")
+	}
+	return e.Until.check(now)
+}
+
+type savedKey struct {
+	Key   string   `json:"key"`
+	Until unixTime `json:"until"`
+}
+
+func (m *memories) savedRejected(now time.Time) (all []savedKey) {
+	m.rejected.each(now, func(key string, _ struct{}, until time.Time) {
+		all = append(all, savedKey{key, unixTimeOf(until)})
+	})
+	return all
+}
+
+func (e savedKey) check(now time.Time) error { return e.Until.check(now) }
+
+// horizon is how far ahead a time may be: guard lasts for 60 days at the most,
+// and a daily quota until midnight.
+const horizon = 100 * 24 * time.Hour
+
+// unixTime is a time in whole seconds.
+type unixTime int64
+
+// unixTimeOf rounds up: nothing is forgotten early, and what comes back from
+// storage is not news to the storage.
+func unixTimeOf(t time.Time) unixTime { return unixTime(t.Add(time.Second - 1).Unix()) }
+
+func (t unixTime) time() time.Time { return time.Unix(int64(t), 0) }
+
+func (t unixTime) check(now time.Time) error {
+	if t <= 0 || t > unixTimeOf(now.Add(horizon)) {
+		return errors.New("absurd time")
+	}
+	return nil
+}
+
+// MarshalText writes the name of a class.
+func (c class) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText reads the name of a class.
+func (c *class) UnmarshalText(name []byte) error {
+	i := slices.Index(classNames[:], string(name))
+	if i < 0 {
+		return errors.New("unknown class")
+	}
+	*c = class(i)
+	return nil
+}

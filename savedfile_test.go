@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"bytes"
+	"testing"
+)
+
+// FuzzSavedFile loads what anybody may have put into storage. What is accepted
+// must be accepted again after it has been saved.
+func FuzzSavedFile(f *testing.F) {
+	for _, seed := range []string{
+		``, `null`, `[]`, `{"version":1}`, `{"version":1,"entries":[]}`, `{"version":1,"entries":null}`, `{"version":2,"entries":[]}`,
+		`{"version":1,"entries":[{"account":"a","quick":18446744073709551615,"strong":"AAAAAAAAAAEAAAAAAAAAAA==","class":"blocked","reason":"SAFETY","stage":"prompt","until":1795262400}]}`,
+		`{"version":1,"entries":[{"key":"a\nmodel","class":"limited","until":1795262400},{"key":"a\nmodel","class":"exhausted","until":1795262401}]}`,
+		`{"version":1,"entries":[{"key":"\ud800","class":"limited","until":1795262400},{"key":"","class":"account","until":1}]}`,
+		`{"version":1,"entries":[{"key":"0123abcd","until":1795262400}],"more":{"x":[1,2]}}`,
+		`{"version":1,"entries":[{"until":9223372036854775807}],"entries":{}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, saved []byte) {
+		for i := range newMemories().files() {
+			m := newMemories()
+			file := m.saver.files[i]
+			if err := file.adopt(saved, noon); err != nil {
+				if data, _ := file.encode(noon); data != nil {
+					t.Fatalf("%s: a file was refused, and part of it taken over: %s", file.key, data)
+				}
+				continue
+			}
+			data, err := file.encode(noon)
+			if err != nil {
+				t.Fatalf("%s: %v", file.key, err)
+			}
+			if data == nil {
+				continue
+			}
+			again := newMemories().saver.files[i]
+			if err := again.adopt(data, noon); err != nil {
+				t.Fatalf("%s: what was saved cannot be loaded: %v\n%s", file.key, err, data)
+			}
+			if copied, _ := again.encode(noon); !bytes.Equal(copied, data) {
+				t.Fatalf("%s: saved\n%s\nand then\n%s", file.key, data, copied)
+			}
+		}
+	})
+}

@@ -1,0 +1,529 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// shelf is a storage in memory that can fail and take its time.
+type shelf struct {
+	certmagic.Storage // what the saver does not use
+
+	mu     sync.Mutex
+	files  map[string]string
+	size   int64 // what Stat says, if not 0
+	err    error
+	stuck  chan struct{} // if not nil, reading waits for it whatever the context says
+	stores int
+	lock   chan struct{}
+}
+
+func newShelf() *shelf {
+	return &shelf{files: make(map[string]string), lock: make(chan struct{}, 1)}
+}
+
+func (s *shelf) Lock(ctx context.Context, _ string) error {
+	select {
+	case s.lock <- struct{}{}:
+		return s.failure()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *shelf) Unlock(context.Context, string) error {
+	<-s.lock
+	return nil
+}
+
+func (s *shelf) Stat(_ context.Context, key string) (certmagic.KeyInfo, error) {
+	if s.stuck != nil {
+		<-s.stuck
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.files[key]; !ok && s.err == nil {
+		return certmagic.KeyInfo{}, fs.ErrNotExist
+	}
+	return certmagic.KeyInfo{Key: key, Size: s.size}, s.err
+}
+
+func (s *shelf) Load(_ context.Context, key string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return []byte(s.files[key]), s.err
+}
+
+func (s *shelf) Store(_ context.Context, key string, value []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	s.stores++
+	s.files[key] = string(value)
+	return nil
+}
+
+func (s *shelf) Delete(_ context.Context, key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.files, key)
+	return s.err
+}
+
+func (s *shelf) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+func (s *shelf) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		<-s.lock
+	}
+	return s.err
+}
+
+// file returns the content of a file, or "" if there is none.
+func (s *shelf) file(key string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.files[key]
+}
+
+func (s *shelf) stored() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stores
+}
+
+// instance starts memories that have a process of their own, as it were.
+func instance(t *testing.T, storage certmagic.Storage) (*memories, *observer.ObservedLogs) {
+	t.Helper()
+	core, logs := observer.New(zapcore.InfoLevel)
+	m := newMemories()
+	m.saver.start(&lease{storage, zap.New(core)})
+	return m, logs
+}
+
+func stop(t *testing.T, m *memories) {
+	t.Helper()
+	if err := m.Destruct(); err != nil {
+		t.Errorf("stopping: %v", err)
+	}
+}
+
+func (m *memories) block(account string, n int, b blockRecord, lasts time.Duration) {
+	now := time.Now()
+	m.guard.remember(account, uint64(n), strongOf(n), b, now.Add(lasts), now)
+}
+
+func (m *memories) recalls(account string, n int) blockRecord {
+	if !m.guard.knows(account, time.Now()) || !m.guard.suspects(account, uint64(n), time.Now()) {
+		return blockRecord{}
+	}
+	b, _ := m.guard.recall(account, strongOf(n), time.Now())
+	return b
+}
+
+func messages(logs *observer.ObservedLogs) (all []string) {
+	for _, entry := range logs.All() {
+		all = append(all, entry.Message)
+	}
+	return all
+}
+
+func TestWhatIsRememberedSurvivesRestart(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		storage := &certmagic.FileStorage{Path: dir}
+		defer time.Sleep(time.Minute) // until it no longer looks after its locks
+		m, _ := instance(t, storage)
+		now := time.Now()
+		m.block("a", 1, softBlock, time.Hour)
+		m.block("b", 2, hardBlock, time.Hour+time.Millisecond)
+		m.block("b", 3, hardBlock, time.Minute)
+		m.cooldowns.put("a\ngemini-3-pro-image", cooldown{classExhausted}, now.Add(time.Hour), now)
+		m.rejected.put("0123abcd", struct{}{}, now.Add(time.Hour), now)
+		m.refused.put("v1", 1, now.Add(time.Hour), now)
+		stop(t, m)
+		time.Sleep(time.Minute)
+
+		m, logs := instance(t, storage)
+		defer stop(t, m)
+		for i, test := range []struct {
+			account string
+			n       int
+			want    blockRecord
+		}{
+			{"a", 1, softBlock},
+			{"b", 2, hardBlock},
+			{"b", 3, blockRecord{}}, // has expired meanwhile
+			{"a", 2, blockRecord{}},
+		} {
+			if got := m.recalls(test.account, test.n); got != test.want {
+				t.Errorf("Test %d: expected %v, got %v", i, test.want, got)
+			}
+		}
+		c, _ := m.cooldowns.get("a\ngemini-3-pro-image", time.Now())
+		until, _ := m.cooldowns.until("a\ngemini-3-pro-image", time.Now())
+		if c.Class != classExhausted || !until.Equal(now.Add(time.Hour)) {
+			t.Errorf("expected the cooldown until %v, got %v until %v", now.Add(time.Hour), c, until)
+		}
+		if _, ok := m.rejected.get("0123abcd", time.Now()); !ok {
+			t.Error("the key is no longer set aside")
+		}
+		if _, ok := m.refused.get("v1", time.Now()); ok {
+			t.Error("what is remembered for a day only was saved")
+		}
+		if len(logs.All()) > 0 {
+			t.Errorf("unexpected log: %v", messages(logs))
+		}
+	})
+}
+
+// The files are read by other versions and instances.
+func TestSavedFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := newShelf()
+		m, _ := instance(t, storage)
+		now := time.Now()
+		m.block("b", 1, softBlock, time.Hour)
+		m.block("a", 2, softBlock, time.Hour)
+		m.block("c", 3, hardBlock, time.Hour-time.Second/2)
+		m.cooldowns.put("a\nmodel", cooldown{classLimited}, now.Add(time.Minute), now)
+		m.rejected.put("0123abcd", struct{}{}, now.Add(time.Minute), now)
+		stop(t, m)
+		for key, want := range map[string]string{
+			"gemini/blocks.json": `{"version":1,"entries":[` +
+				`{"account":"c","quick":3,"strong":"AAAAAAAAAAMAAAAAAAAAAA==","class":"forbidden","reason":"PROHIBITED_CONTENT","stage":"prompt","until":946688400},` +
+				`{"account":"a","quick":2,"strong":"AAAAAAAAAAIAAAAAAAAAAA==","class":"blocked","reason":"IMAGE_SAFETY","stage":"output","until":946688400},` +
+				`{"account":"b","quick":1,"strong":"AAAAAAAAAAEAAAAAAAAAAA==","class":"blocked","reason":"IMAGE_SAFETY","stage":"output","until":946688400}]}`,
+			"gemini/cooldowns.json":     `{"version":1,"entries":[{"key":"a\nmodel","class":"limited","until":946684860}]}`,
+			"gemini/rejected_keys.json": `{"version":1,"entries":[{"key":"0123abcd","until":946684860}]}`,
+		} {
+			if got := storage.file(key); got != want {
+				t.Errorf("%s: expected\n%s\ngot\n%s", key, want, got)
+			}
+		}
+	})
+}
+
+func TestSavingIsRare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := newShelf()
+		m, _ := instance(t, storage)
+		defer stop(t, m)
+		for i := range 100 { // 100 seconds
+			m.block("a", i, softBlock, time.Hour)
+			time.Sleep(time.Second)
+		}
+		time.Sleep(saveInterval)
+		synctest.Wait()
+		if n := storage.stored(); n < 10 || n > 21 {
+			t.Errorf("a block a second for 100 seconds was saved in %d rounds, expected one in 5 to 10 seconds", n)
+		}
+		before := storage.stored()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := storage.stored() - before; n > 0 {
+			t.Errorf("nothing has changed, and was saved %d times", n)
+		}
+	})
+}
+
+func TestInstancesThatShareStorage(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		storage := &certmagic.FileStorage{Path: dir}
+		defer time.Sleep(time.Minute) // until it no longer looks after its locks
+		one, _ := instance(t, storage)
+		two, _ := instance(t, storage)
+		now := time.Now()
+		one.block("a", 1, softBlock, time.Hour)
+		one.cooldowns.put("both", cooldown{classLimited}, now.Add(time.Hour), now)
+		time.Sleep(2 * saveInterval)
+		two.block("a", 2, softBlock, time.Hour)
+		two.cooldowns.put("both", cooldown{classExhausted}, now.Add(2*time.Hour), now)
+		time.Sleep(2 * saveInterval)
+		if two.recalls("a", 1) != softBlock {
+			t.Error("the second did not take over what the first had saved")
+		}
+		one.block("a", 3, softBlock, time.Hour)
+		one.cooldowns.put("one", cooldown{classLimited}, now.Add(time.Hour), now)
+		stop(t, one)
+		if one.recalls("a", 2) != softBlock {
+			t.Error("the first did not take over what the second had saved")
+		}
+		stop(t, two)
+
+		three, _ := instance(t, storage)
+		defer stop(t, three)
+		for n := 1; n <= 3; n++ {
+			if three.recalls("a", n) != softBlock {
+				t.Errorf("block %d was lost", n)
+			}
+		}
+		if c, _ := three.cooldowns.get("both", time.Now()); c.Class != classExhausted {
+			t.Errorf("expected the cooldown that lasts longer, got %v", c)
+		}
+	})
+}
+
+func TestWhatIsDroppedDoesNotComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := newShelf()
+		m, _ := instance(t, storage)
+		m.rejected.put("key", struct{}{}, time.Now().Add(time.Hour), time.Now())
+		time.Sleep(2 * saveInterval)
+		if storage.file("gemini/rejected_keys.json") == "" {
+			t.Error("the key was not saved")
+		}
+		m.rejected.drop("key")
+		time.Sleep(2 * saveInterval)
+		if _, ok := m.rejected.get("key", time.Now()); ok {
+			t.Error("the key has come back")
+		}
+		stop(t, m)
+		if len(storage.files) > 0 {
+			t.Errorf("expected no file, got %v", storage.files)
+		}
+	})
+}
+
+func TestForeignFilesAreMovedAside(t *testing.T) {
+	const file = "gemini/blocks.json"
+	const sound = `{"account":"a","quick":1,"strong":"AAAAAAAAAAEAAAAAAAAAAA==","class":"blocked","reason":"SAFETY","stage":"prompt","until":946688400}`
+	with := func(old, other string) string {
+		if !strings.Contains(sound, old) {
+			panic(old)
+		}
+		return `{"version":1,"entries":[` + sound + `,` + strings.Replace(sound, old, other, 1) + `]}`
+	}
+	for name, content := range map[string]string{
+		"empty":              "",
+		"no JSON":            "\x00\x01\x02",
+		"cut off":            `{"version":1,"entries":[` + sound,
+		"something after it": `{"version":1,"entries":[` + sound + `]} x`,
+		"an array":           `[]`,
+		"null":               `null`,
+		"no version":         `{"entries":[` + sound + `]}`,
+		"another version":    `{"version":2,"entries":[` + sound + `]}`,
+		"no array":           `{"version":1,"entries":{"a":` + sound + `}}`,
+		"no objects":         `{"version":1,"entries":[1,2,3]}`,
+		"null entries":       `{"version":1,"entries":[null]}`,
+		"too many entries":   `{"version":1,"entries":[` + strings.Repeat("{},", maxEntries) + `{}]}`,
+		"no account":         with(`"a"`, `""`),
+		"wrong type":         with(`"quick":1`, `"quick":"1"`),
+		"negative print":     with(`"quick":1`, `"quick":-1`),
+		"short print":        with(`AAAAAAAAAAEAAAAAAAAAAA==`, `AAAA`),
+		"no base64":          with(`AAAAAAAAAAEAAAAAAAAAAA==`, `?`),
+		"no block":           with(`"blocked"`, `"ok"`),
+		"unknown class":      with(`"blocked"`, `"Blocked"`),
+		"number of class":    with(`"blocked"`, `7`),
+		"no word":            with(`"SAFETY"`, `"SAFETY\r\nX: y"`),
+		"no reason":          with(`"SAFETY"`, `""`),
+		"unknown stage":      with(`"prompt"`, `"dawn"`),
+		"no time":            with(`946688400`, `0`),
+		"before time":        with(`946688400`, `-1`),
+		"far future":         with(`946688400`, `9223372036854775807`),
+		"beyond all numbers": with(`946688400`, `1e300`),
+		"two years ahead":    with(`946688400`, `1009756800`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				storage := newShelf()
+				storage.files[file] = content
+				storage.files[file+".corrupt"] = "an earlier one"
+				m, logs := instance(t, storage)
+				if n := logs.FilterMessage("ignoring a file in storage").Len(); n != 1 {
+					t.Errorf("expected one warning, got %v", messages(logs))
+				}
+				if b := m.recalls("a", 1); b != (blockRecord{}) {
+					t.Errorf("part of the file was used: %v", b)
+				}
+				m.block("b", 2, hardBlock, time.Hour)
+				stop(t, m)
+				if got := storage.file(file + ".corrupt"); got != content {
+					t.Errorf("expected the file set aside, got %q", got)
+				}
+				if n := logs.FilterMessage("a file in storage has been moved aside").Len(); n != 1 {
+					t.Errorf("expected one more warning, got %v", messages(logs))
+				}
+
+				m, _ = instance(t, storage)
+				defer stop(t, m)
+				if m.recalls("b", 2) != hardBlock {
+					t.Error("the new block was not saved")
+				}
+			})
+		})
+	}
+}
+
+func TestFilesThatAreTooLargeAreNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := newShelf()
+		storage.files["gemini/blocks.json"] = "large"
+		storage.size = maxFile + 1
+		m, logs := instance(t, storage)
+		if n := logs.FilterMessage("ignoring a file in storage").Len(); n != 1 {
+			t.Errorf("expected one warning, got %v", messages(logs))
+		}
+		m.block("b", 2, hardBlock, time.Hour)
+		stop(t, m)
+		if !strings.HasPrefix(storage.file("gemini/blocks.json"), `{"version":1,`) {
+			t.Errorf("expected the file to be replaced, got %q", storage.file("gemini/blocks.json"))
+		}
+	})
+}
+
+func TestStartingAndStoppingLeavesNoTrace(t *testing.T) {
+	for name, content := range map[string]string{
+		"no file":      "",
+		"sound file":   fmt.Sprintf(`{"version":1,"entries":[{"key":"a","until":%d}]}`, time.Now().Add(time.Hour).Unix()),
+		"foreign file": "something else",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if content != "" {
+				if err := os.MkdirAll(filepath.Join(dir, "gemini"), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(dir, "gemini", "rejected_keys.json"), []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := tree(t, dir)
+			storage := &certmagic.FileStorage{Path: dir}
+			m, _ := instance(t, storage)
+			m.saver.take(&lease{storage, zap.NewNop()}) // another handler of the same configuration
+			stop(t, m)
+			if after := tree(t, dir); after != before {
+				t.Errorf("expected\n%s\ngot\n%s", before, after)
+			}
+		})
+	}
+}
+
+func tree(t *testing.T, dir string) (all string) {
+	t.Helper()
+	err := filepath.Walk(dir, func(name string, info fs.FileInfo, err error) error {
+		all += name + " " + info.ModTime().String() + "\n"
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestStorageThatFailsIsTriedAgain(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	synctest.Test(t, func(t *testing.T) {
+		storage := newShelf()
+		storage.files["gemini/rejected_keys.json"] = `{"version":1,"entries":[{"key":"a","until":946688400}]}`
+		storage.fail(errors.New("no connection"))
+		m, logs := instance(t, storage)
+		m.block("a", 1, softBlock, time.Hour)
+		time.Sleep(time.Minute)
+		if n := len(logs.All()); n != 1 {
+			t.Errorf("expected one warning, got %v", messages(logs))
+		}
+		storage.fail(nil)
+		time.Sleep(2 * saveInterval)
+		synctest.Wait()
+		if _, ok := m.rejected.get("a", time.Now()); !ok {
+			t.Error("what could not be loaded at first was forgotten")
+		}
+		if storage.file("gemini/blocks.json") == "" {
+			t.Error("what could not be saved at first was forgotten")
+		}
+		storage.fail(errors.New("no connection"))
+		m.block("a", 2, softBlock, time.Hour)
+		time.Sleep(2 * saveInterval)
+		if n := len(logs.All()); n != 2 {
+			t.Errorf("expected another warning, got %v", messages(logs))
+		}
+		stop(t, m)
+	})
+}
+
+func TestSlowStorageHoldsUpNothing(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	synctest.Test(t, func(t *testing.T) {
+		storage := newShelf()
+		storage.files["gemini/rejected_keys.json"] = `{"version":1,"entries":[{"key":"a","until":946688400}]}`
+		storage.stuck = make(chan struct{})
+		began := time.Now()
+		m, logs := instance(t, storage)
+		if took := time.Since(began); took != loadLimit {
+			t.Errorf("starting took %v, expected %v", took, loadLimit)
+		}
+		if n := len(logs.All()); n != 1 {
+			t.Errorf("expected one warning, got %v", messages(logs))
+		}
+		began = time.Now()
+		if err := m.Destruct(); !errors.Is(err, errSlowStorage) {
+			t.Errorf("expected %v, got %v", errSlowStorage, err)
+		}
+		if took := time.Since(began); took != stopLimit {
+			t.Errorf("stopping took %v, expected %v", took, stopLimit)
+		}
+		close(storage.stuck)
+		synctest.Wait()
+		if _, ok := m.rejected.get("a", time.Now()); !ok {
+			t.Error("what came late was not taken over")
+		}
+	})
+}
+
+func TestStorageNeedNotBeComparable(t *testing.T) {
+	type storage struct {
+		*shelf
+		_ map[string]string
+	}
+	value := storage{shelf: newShelf()}
+	m, _ := instance(t, value)
+	defer stop(t, m)
+	m.saver.take(&lease{value, zap.NewNop()})
+}
+
+func TestLockOfAnotherInstanceIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := newShelf()
+		storage.lock <- struct{}{}
+		m, logs := instance(t, storage)
+		defer stop(t, m)
+		m.block("a", 1, softBlock, time.Hour)
+		time.Sleep(saveInterval + roundLimit/2)
+		if n := storage.stored() + len(logs.All()); n > 0 {
+			t.Errorf("%d files were written without the lock; log: %v", storage.stored(), messages(logs))
+		}
+		<-storage.lock
+		synctest.Wait()
+		if n := storage.stored(); n != 1 {
+			t.Errorf("expected one file to be written, got %d", n)
+		}
+	})
+}
