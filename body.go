@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -31,48 +33,53 @@ const (
 var (
 	errTooLarge = errors.New("request body too large")
 	errReleased = errors.New("request body used after the end of its call")
-	errGzip     = errors.New("invalid gzip data")
 )
 
 // requestBody reads a client's body once, completes it on the way and hands
 // it to the transport. What needs no edit streams through; from the first byte
-// that may need one, the rest waits until that is decided.
+// that may need one, the rest waits until that is decided. What is kept can be
+// sent any number of times, also before all of it has been read.
 type requestBody struct {
 	source    io.Reader // of the body as it is forwarded, but for the edits
 	declared  int64     // how long source is, -1 if unknown
 	limit     int64
 	isZipped  bool // source is gzip, passed on as it is
 	isDecoded bool // source was gzip
+	peeked    bool
 
-	mu        sync.Mutex // guards all below
+	reading sync.Mutex // held while source is read and spill is written; taken before mu
+	spill   spill
+
+	mu        sync.Mutex // guards all below; never held while anything is read or written
 	completer *completer
 	scanning  bool   // the completer is given what is read
+	slots     []slot // where renderings differ, as they are found
+	keep      bool   // held from the beginning to the end of the call
 	held      rope   // what has been read and may have to be handed out
-	out       cursor // the first byte that has not been handed out
+	pins      int    // how many are using held's memory, or spill, without mu
 	size      int64  // how much has been read
-	growth    int64  // by how much the edits lengthen the body
 	ended     bool
-	whole     bool   // it ended before anything was handed out
-	flat      []byte // all of it, edited, if it is whole and short
 	failure   error
 	released  bool
 }
 
 // newRequestBody takes over the body of r: gzip is undone if something has to
-// be completed, any other Content-Encoding is forwarded unread. The limit, in
-// bytes, is on the decoded body.
-func newRequestBody(r *http.Request, c completion, limit int64) *requestBody {
+// be completed or the prompt must be known, any other Content-Encoding is
+// forwarded unread. The limit, in
+// bytes, is on the decoded body. A body that is not to be kept can be sent once,
+// unless it ends before anything of it has been sent.
+func newRequestBody(r *http.Request, c completion, limit int64, keep bool) *requestBody {
 	raw := &rawBody{reader: r.Body, left: r.ContentLength}
 	if r.Body == nil {
 		raw.left = 0
 	}
-	b := &requestBody{source: raw, declared: raw.left, limit: limit, completer: newCompleter(c)}
+	b := &requestBody{source: raw, declared: raw.left, limit: limit, completer: newCompleter(c), keep: keep}
 	encoding := strings.ToLower(strings.Join(r.Header.Values("Content-Encoding"), ","))
 	isGzip := encoding == "gzip" || encoding == "x-gzip"
 	switch {
 	case encoding == "" || encoding == "identity":
 		b.scanning = true
-	case isGzip && c.isEmpty():
+	case isGzip && c.isEmpty() && !keep:
 		b.isZipped = true
 	case isGzip:
 		b.source, b.declared = &gunzip{raw: raw}, -1
@@ -87,28 +94,90 @@ func newRequestBody(r *http.Request, c completion, limit int64) *requestBody {
 // readAhead reads the beginning of the body, all of it if it is short. It
 // comes before anything else is done with the body.
 func (b *requestBody) readAhead() error {
-	for !b.ended && b.failure == nil && b.size < aheadSize {
-		p := b.held.room()
-		n, err := b.source.Read(p)
-		b.held.grow(n)
-		b.mu.Lock()
-		b.took(p[:n], err)
-		b.mu.Unlock()
+	if err := b.readUpTo(aheadSize); err != nil {
+		return err
 	}
-	if b.failure != nil || !b.ended {
-		return b.failure
-	}
-	b.whole = true
-	if length := b.size + b.growth; length <= flatBody {
-		flat := make([]byte, length)
-		b.out.read(flat, &b.held, b.size)
-		b.flat = flat
-		b.held.drop(b.size)
-	}
-	if b.isZipped {
-		b.peek()
-	}
+	b.peek()
 	return nil
+}
+
+// readAll reads the body to its end.
+func (b *requestBody) readAll() error { return b.readUpTo(math.MaxInt64) }
+
+func (b *requestBody) readUpTo(size int64) error {
+	for {
+		known, done, err := b.progress()
+		if done || err != nil || known >= size {
+			return err
+		}
+		b.fetch(known)
+	}
+}
+
+func (b *requestBody) progress() (size int64, ended bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.released {
+		return b.size, b.ended, errReleased
+	}
+	return b.size, b.ended, b.failure
+}
+
+// fetch reads more of the body than the bytes that the caller knows of. It
+// reads into memory of the body's own: whoever caused it may be gone by then,
+// and somebody else wait for what it brings.
+func (b *requestBody) fetch(known int64) {
+	b.reading.Lock()
+	defer b.reading.Unlock()
+	surplus, ok := b.prepare(known)
+	if !ok {
+		return
+	}
+	p, err := b.read(surplus)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held.grow(len(p))
+	if !b.released {
+		b.took(p, err)
+	}
+	b.unpin(b.held.start)
+}
+
+// read reads from the client, once surplus is in the file.
+func (b *requestBody) read(surplus chunk) ([]byte, error) {
+	if surplus.mem != nil {
+		if err := b.spill.write(surplus.mem, surplus.at); err != nil {
+			return nil, err
+		}
+	}
+	p := b.room(surplus.mem != nil)
+	n, err := b.source.Read(p)
+	return p[:n], err
+}
+
+// prepare pins the memory and returns the chunk that has to make room, if any.
+// It is not ok if more has been read already, or nothing more can be.
+func (b *requestBody) prepare(known int64) (surplus chunk, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.size != known || b.ended || b.failure != nil || b.released {
+		return chunk{}, false
+	}
+	b.pins++
+	if b.held.memory >= keepInMemory {
+		surplus, _ = b.held.full()
+	}
+	return surplus, true
+}
+
+// room returns where to read to.
+func (b *requestBody) room(spilled bool) []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if spilled {
+		b.held.evict(b.pins == 1)
+	}
+	return b.held.room()
 }
 
 // took accounts for what was read, and for the error that came with it. The
@@ -121,10 +190,8 @@ func (b *requestBody) took(p []byte, err error) {
 	}
 	if b.scanning {
 		malformed := b.completer.write(p)
-		b.take(b.completer.edits())
 		if b.size-b.completer.safe() > maxWithheld {
-			b.take(b.completer.settle())
-			sortEdits(b.out.edits)
+			b.completer.settle()
 		}
 		b.judge(malformed)
 	}
@@ -134,6 +201,8 @@ func (b *requestBody) took(p []byte, err error) {
 		b.end()
 	case errors.Is(err, errGzip):
 		b.failure = &jsonError{b.size, err.Error()}
+	case errors.Is(err, errNoRoom):
+		b.failure = err
 	default:
 		b.failure = fmt.Errorf("reading the request body: %w", err)
 	}
@@ -141,25 +210,17 @@ func (b *requestBody) took(p []byte, err error) {
 
 func (b *requestBody) end() {
 	b.ended = true
+	b.keep = b.keep || b.held.start == 0
 	if b.scanning {
-		edits, malformed := b.completer.finish()
-		b.take(edits)
-		b.judge(malformed)
-		sortEdits(b.out.edits)
+		b.judge(b.completer.finish())
 	}
 }
 
-// take adds to the edits that are to be applied.
-func (b *requestBody) take(edits []edit) {
-	b.out.edits = append(b.out.edits, edits...)
-	for _, e := range edits {
-		b.growth += int64(len(e.insert) - e.remove)
-	}
-}
-
-// judge ends the scan of a body that turned out not to be JSON: it is refused
-// if it had to be completed, otherwise it is none of our business.
+// judge takes up what the completer has decided. It ends the scan of a body that
+// turned out not to be JSON: that is refused if it had to be completed, otherwise
+// it is none of our business.
 func (b *requestBody) judge(malformed error) {
+	b.slots = append(b.slots, b.completer.slots()...)
 	if malformed == nil {
 		return
 	}
@@ -179,7 +240,11 @@ func (b *requestBody) safe() int64 {
 
 // peek learns what the client wants from a body that stays compressed.
 func (b *requestBody) peek() {
-	z, err := gzip.NewReader(b.reader())
+	if !b.isZipped || b.peeked || !b.complete() {
+		return
+	}
+	b.peeked = true
+	z, err := gzip.NewReader(b.content())
 	if err != nil {
 		return
 	}
@@ -193,16 +258,48 @@ func (b *requestBody) peek() {
 // describes the body.
 func (b *requestBody) decoded() bool { return b.isDecoded }
 
-// length returns what the Content-Length of the completed body is, -1 if that
-// cannot be known before it has been sent.
-func (b *requestBody) length() int64 {
+// replayable tells that the body can be sent more than once.
+func (b *requestBody) replayable() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.keep
+}
+
+// complete tells that the body has been read to its end.
+func (b *requestBody) complete() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ended && b.failure == nil
+}
+
+// isJSON tells that the body is complete, was not left compressed, and is JSON
+// from its beginning to its end.
+func (b *requestBody) isJSON() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ended && b.failure == nil && b.scanning
+}
+
+// added returns what has been added to the body, as far as it has been read.
+func (b *requestBody) added() (kinds additions) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.slots {
+		kinds |= s.kind
+	}
+	return kinds
+}
+
+// length returns what the Content-Length of a rendering is, -1 if that cannot
+// be known before it has been sent.
+func (b *requestBody) length(d rendering) int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case b.whole:
-		return b.size + b.growth
+	case b.ended:
+		return b.size + d.growth(b.slots)
 	case b.declared >= 0 && (!b.scanning || b.completer.settled()):
-		return b.declared + b.growth
+		return b.declared + d.growth(b.slots)
 	}
 	return -1
 }
@@ -214,36 +311,46 @@ func (b *requestBody) wants() wants {
 	return b.completer.wants()
 }
 
-// err returns why the body cannot be read or forwarded: errTooLarge, a
-// *jsonError, or what reading from the client failed with.
+// err returns why the body cannot be read or forwarded: errTooLarge, errNoRoom,
+// a *jsonError, or what reading from the client failed with.
 func (b *requestBody) err() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.failure
 }
 
-// reader returns the completed body. Any number of readers can be had of a
-// body that is complete; of any other, each goes on where the last stopped.
-func (b *requestBody) reader() io.ReadCloser {
-	switch {
-	case b.flat != nil && len(b.flat) == 0:
-		return http.NoBody
-	case b.flat != nil:
-		return io.NopCloser(bytes.NewReader(b.flat))
-	case b.whole:
-		out := b.out
-		return &bodyReader{body: b, out: &out}
+// content returns a complete body as the client sent it, but for a
+// Content-Encoding that has been undone.
+func (b *requestBody) content() io.Reader { return b.reader(rendering{omit: allAdditions}) }
+
+// reader returns the body as d has it, from the beginning. A body that is not
+// replayable has one reader.
+func (b *requestBody) reader(d rendering) io.ReadCloser {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := &bodyReader{body: b, rendering: d, cursor: cursor{edits: slices.Clone(d.edits)}}
+	if !b.ended || !b.keep || b.released || b.failure != nil || b.size > flatBody {
+		return r
 	}
-	return &bodyReader{body: b, out: &b.out}
+	r.catchUp()
+	flat := make([]byte, 0, b.size+lengthened(r.edits))
+	for p := r.ahead(&b.held, b.size); p.length > 0; p = r.ahead(&b.held, b.size) {
+		flat = append(flat, p.bytes...)
+		r.advance(p.length)
+	}
+	if len(flat) == 0 {
+		return http.NoBody
+	}
+	return io.NopCloser(bytes.NewReader(flat))
 }
 
 // getBody returns what http.Request.GetBody is to be, nil if the body cannot
 // be sent again.
-func (b *requestBody) getBody() func() (io.ReadCloser, error) {
-	if !b.whole {
+func (b *requestBody) getBody(d rendering) func() (io.ReadCloser, error) {
+	if !b.replayable() {
 		return nil
 	}
-	return func() (io.ReadCloser, error) { return b.reader(), nil }
+	return func() (io.ReadCloser, error) { return b.reader(d), nil }
 }
 
 // release returns the buffers at the end of the call. A transport may still be
@@ -252,142 +359,24 @@ func (b *requestBody) release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.released = true
-	b.held.drop(b.size)
+	b.tidy(0)
 }
 
-// fetch reads more of the body. If nothing stands before or in it, it goes
-// straight through p; otherwise it is held and nothing is returned.
-func (b *requestBody) fetch(p []byte) (int, error) {
-	n, err := b.source.Read(p)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.released {
-		return 0, errReleased
-	}
-	b.took(p[:n], err)
-	if b.failure != nil {
-		return 0, b.failure
-	}
-	if b.held.isEmpty() && b.out.isClear() && b.safe() == b.size {
-		b.held.bypass(n)
-		b.out.at = b.size
-		return n, nil
-	}
-	b.held.append(p[:n])
-	return 0, nil
+// unpin ends a use of the memory. What is before an offset has been sent. The
+// caller holds mu.
+func (b *requestBody) unpin(sent int64) {
+	b.pins--
+	b.tidy(sent)
 }
 
-// serve returns what may be handed out of what has been read.
-func (b *requestBody) serve(r *bodyReader, p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// tidy returns what is not needed any more as soon as nobody uses it.
+func (b *requestBody) tidy(sent int64) {
 	switch {
-	case b.released || r.closed:
-		return 0, errReleased
-	case b.failure != nil:
-		return 0, b.failure
-	}
-	n := r.out.read(p, &b.held, b.safe())
-	if !b.whole {
-		b.held.drop(b.out.at)
-	}
-	if n == 0 && b.ended {
-		return 0, io.EOF
-	}
-	return n, nil
-}
-
-// bodyReader is a requestBody as a transport reads it.
-type bodyReader struct {
-	body   *requestBody
-	out    *cursor
-	closed bool // guarded by body.mu
-}
-
-func (r *bodyReader) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	for {
-		n, err := r.body.serve(r, p)
-		if n == 0 && err == nil {
-			n, err = r.body.fetch(p)
-		}
-		if n > 0 || err != nil {
-			return n, err
-		}
+	case b.pins > 0:
+	case b.released:
+		b.held.drop(b.held.end)
+		b.spill.close()
+	case !b.keep:
+		b.held.drop(sent)
 	}
 }
-
-// WriteTo makes chunked uploads of HTTP/1.1 faster: net/http flushes after
-// every chunk.
-func (r *bodyReader) WriteTo(w io.Writer) (int64, error) {
-	buf := copyBuffers.Get().(*[copyBuffer]byte)
-	defer copyBuffers.Put(buf)
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, buf[:])
-}
-
-// Close makes further reads fail. The client's body is left to its server.
-func (r *bodyReader) Close() error {
-	r.body.mu.Lock()
-	defer r.body.mu.Unlock()
-	r.closed = true
-	return nil
-}
-
-// rawBody is a body as the client sent it. It ends at its Content-Length
-// without another read behind it: see golang/go#40747.
-type rawBody struct {
-	reader io.Reader
-	left   int64 // until the Content-Length, -1 if there is none
-	broken bool  // the reader failed
-}
-
-func (r *rawBody) Read(p []byte) (int, error) {
-	if r.left == 0 {
-		return 0, io.EOF
-	}
-	if r.left > 0 {
-		p = p[:min(int64(len(p)), r.left)]
-	}
-	n, err := r.reader.Read(p)
-	if r.left > 0 {
-		r.left -= int64(n)
-		switch {
-		case r.left == 0:
-			err = io.EOF
-		case err == io.EOF:
-			err = io.ErrUnexpectedEOF
-		}
-	}
-	r.broken = r.broken || err != nil && err != io.EOF
-	return n, err
-}
-
-// gunzip reads a body that was sent with Content-Encoding: gzip.
-type gunzip struct {
-	raw *rawBody
-	z   *gzip.Reader
-}
-
-func (g *gunzip) Read(p []byte) (n int, err error) {
-	if g.z == nil {
-		g.z = gunzips.Get().(*gzip.Reader)
-		err = g.z.Reset(g.raw)
-	}
-	if err == nil {
-		n, err = g.z.Read(p)
-	}
-	if err == nil {
-		return n, nil
-	}
-	_ = g.z.Reset(strings.NewReader("")) // lets go of the client's body
-	gunzips.Put(g.z)
-	g.z = nil
-	if !errors.Is(err, io.EOF) && !g.raw.broken {
-		err = errGzip
-	}
-	return n, err
-}
-
-var gunzips = sync.Pool{New: func() any { return new(gzip.Reader) }}

@@ -40,12 +40,12 @@ func (s *boundedSource) Close() error {
 
 // bodyOf returns a requestBody without reading anything; a length of -1 is a
 // chunked body.
-func bodyOf(source io.Reader, length int64, encoding string, c completion, limit int64) *requestBody {
+func bodyOf(source io.Reader, length int64, encoding string, c completion, limit int64, keep bool) *requestBody {
 	r := &http.Request{Header: http.Header{}, Body: io.NopCloser(source), ContentLength: length}
 	if encoding != "" {
 		r.Header.Set("Content-Encoding", encoding)
 	}
-	return newRequestBody(r, c, limit)
+	return newRequestBody(r, c, limit, keep)
 }
 
 func gzipped(t testing.TB, text string) string {
@@ -86,11 +86,11 @@ func TestRequestBody(t *testing.T) {
 		"no object":             `[` + padded(`{"x":1}`) + `]`,
 	}
 	for name, body := range bodies {
-		edits, _, err := runCompleter(t, body, testCompletion, len(body))
+		slots, _, err := runCompleter(t, body, testCompletion, len(body))
 		if err != nil {
 			t.Fatal(name, err)
 		}
-		want := applyEdits(body, edits)
+		want := applyEdits(body, editsOf(slots, rendering{}))
 		for _, step := range []int{1009, 1 << 20} {
 			for _, form := range []string{"length", "chunked", "gzip", "gzip, chunked"} {
 				t.Run(fmt.Sprintf("%s, %s, by %d", name, form, step), func(t *testing.T) {
@@ -103,38 +103,38 @@ func TestRequestBody(t *testing.T) {
 					if strings.HasSuffix(form, "chunked") {
 						source, length = strings.NewReader(text), -1
 					}
-					b := bodyOf(source, length, encoding, testCompletion, testLimit)
+					b := bodyOf(source, length, encoding, testCompletion, testLimit, false)
 					defer b.release()
 					if err := b.readAhead(); err != nil {
 						t.Fatal(err)
 					}
-					if isShort := len(body) <= aheadSize; b.whole != isShort {
-						t.Errorf("complete() = %t", b.whole)
+					if isShort := len(body) <= aheadSize; b.complete() != isShort || b.replayable() != isShort {
+						t.Errorf("complete() = %t, replayable() = %t", b.complete(), b.replayable())
 					}
 					if b.decoded() != (encoding != "") {
 						t.Errorf("decoded() = %t", b.decoded())
 					}
 					wantLength := int64(-1)
-					if b.whole || name == "no object" && form == "length" {
+					if b.keep || name == "no object" && form == "length" {
 						wantLength = int64(len(want))
 					}
-					if b.length() != wantLength {
-						t.Errorf("length() = %d, want %d", b.length(), wantLength)
+					if b.length(rendering{}) != wantLength {
+						t.Errorf("length() = %d, want %d", b.length(rendering{}), wantLength)
 					}
-					if (b.getBody() != nil) != b.whole {
-						t.Errorf("getBody() is there: %t", b.getBody() != nil)
+					if (b.getBody(rendering{}) != nil) != b.keep {
+						t.Errorf("getBody() is there: %t", b.getBody(rendering{}) != nil)
 					}
-					if err := checkReader(b.reader(), want); err != nil {
+					if err := checkReader(b.reader(rendering{}), want); err != nil {
 						t.Error(err)
 					}
 					if b.err() != nil {
 						t.Error(b.err())
 					}
-					if !b.whole && !b.held.isEmpty() {
+					if !b.keep && !b.held.isEmpty() {
 						t.Errorf("%d chunks are left", len(b.held.chunks))
 					}
-					if b.whole {
-						again, err := b.getBody()()
+					if b.keep {
+						again, err := b.getBody(rendering{})()
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -187,15 +187,15 @@ func TestRequestBodyUntouched(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			b := bodyOf(&boundedSource{t, tt.body, 1000}, int64(len(tt.body)), tt.encoding, tt.asked, testLimit)
+			b := bodyOf(&boundedSource{t, tt.body, 1000}, int64(len(tt.body)), tt.encoding, tt.asked, testLimit, false)
 			defer b.release()
 			if err := b.readAhead(); err != nil {
 				t.Fatal(err)
 			}
-			if b.length() != int64(len(tt.body)) || b.decoded() {
-				t.Errorf("length() = %d, want %d; decoded() = %t", b.length(), len(tt.body), b.decoded())
+			if b.length(rendering{}) != int64(len(tt.body)) || b.decoded() {
+				t.Errorf("length() = %d, want %d; decoded() = %t", b.length(rendering{}), len(tt.body), b.decoded())
 			}
-			got, err := io.ReadAll(b.reader())
+			got, err := io.ReadAll(b.reader(rendering{}))
 			if err != nil || string(got) != tt.body {
 				t.Errorf("%v, got %s", err, shorten(string(got)))
 			}
@@ -240,11 +240,11 @@ func TestRequestBodyFailures(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			b := bodyOf(tt.source, tt.length, tt.encoding, testCompletion, tt.limit)
+			b := bodyOf(tt.source, tt.length, tt.encoding, testCompletion, tt.limit, false)
 			defer b.release()
 			err := b.readAhead()
 			if strings.HasSuffix(name, "late") && err == nil || strings.HasSuffix(name, "long") && err == nil {
-				_, err = io.Copy(io.Discard, b.reader())
+				_, err = io.Copy(io.Discard, b.reader(rendering{}))
 			}
 			if !errors.Is(err, tt.want) || b.err() != err {
 				t.Fatalf("got %v, want %v; err() is %v", err, tt.want, b.err())
@@ -256,7 +256,7 @@ func TestRequestBodyFailures(t *testing.T) {
 			if malformed != nil && tt.offset >= 0 && malformed.offset != tt.offset {
 				t.Errorf("offset %d, want %d", malformed.offset, tt.offset)
 			}
-			if _, again := b.reader().Read(make([]byte, 1)); again != err {
+			if _, again := b.reader(rendering{}).Read(make([]byte, 1)); again != err {
 				t.Errorf("the next read fails with %v", again)
 			}
 		})
@@ -266,39 +266,17 @@ func TestRequestBodyFailures(t *testing.T) {
 // TestRequestBodyEditsInOrder decides an edit before one that stands in front.
 func TestRequestBodyEditsInOrder(t *testing.T) {
 	const body = `{"safetySettings":[],"model":"a"}`
-	asked := completion{safety: testSafety, mapModel: func(string) string { return "b" }}
+	asked := completion{safety: testSafety, renames: true}
+	other := rendering{model: func(string) string { return "b" }}
 	// The last bytes may come with io.EOF.
 	source := iotest.DataErrReader(iotest.OneByteReader(strings.NewReader(body)))
-	b := bodyOf(source, int64(len(body)), "", asked, testLimit)
+	b := bodyOf(source, int64(len(body)), "", asked, testLimit, false)
 	if err := b.readAhead(); err != nil {
 		t.Fatal(err)
 	}
-	got, err := io.ReadAll(b.reader())
+	got, err := io.ReadAll(b.reader(other))
 	if want := `{"safetySettings":[` + settingsJSON + `],"model":"b"}`; err != nil || string(got) != want {
 		t.Errorf("%v, got %s, want %s", err, got, want)
-	}
-}
-
-func TestRope(t *testing.T) {
-	var r rope
-	r.bypass(10)
-	r.append(bytes.Repeat([]byte("x"), 3*chunkSize-1))
-	r.append([]byte("yz"))
-	for _, tt := range []struct {
-		before int64
-		chunks int
-	}{{10, 4}, {10 + chunkSize - 1, 4}, {10 + chunkSize, 3}, {11 + 3*chunkSize - 1, 1}, {11 + 3*chunkSize, 0}} {
-		if tt.before < r.end && tt.chunks == 1 {
-			if got := string(r.from(tt.before)); got != "z" {
-				t.Errorf("%q at %d", got, tt.before)
-			}
-		}
-		if r.drop(tt.before); len(r.chunks) != tt.chunks {
-			t.Errorf("%d chunks after %d, want %d", len(r.chunks), tt.before, tt.chunks)
-		}
-	}
-	if r.start != r.end || !r.isEmpty() {
-		t.Errorf("from %d to %d", r.start, r.end)
 	}
 }
 
@@ -354,23 +332,23 @@ func TestRequestBodyStreams(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			var b *requestBody
-			peak := 0
+			var peak int64
 			source := &endless{head: tt.head, left: tt.size, tail: tt.tail, read: func() {
-				peak = max(peak, len(b.held.chunks)*chunkSize)
+				peak = max(peak, b.held.memory)
 			}}
-			b = bodyOf(source, -1, tt.encoding, tt.asked, testLimit)
+			b = bodyOf(source, -1, tt.encoding, tt.asked, testLimit, false)
 			if err := b.readAhead(); err != nil {
 				t.Fatal(err)
 			}
 			var tail bytes.Buffer
-			n, err := io.Copy(io.MultiWriter(io.Discard, &lastBytes{&tail}), io.LimitReader(b.reader(), 2*tt.size))
+			n, err := io.Copy(io.MultiWriter(io.Discard, &lastBytes{&tail}), io.LimitReader(b.reader(rendering{}), 2*tt.size))
 			if want := tt.size + int64(len(tt.head)+tt.added+len(tt.sentTail)); err != nil || n != want {
 				t.Errorf("sent %d bytes, want %d: %v", n, want, err)
 			}
 			if !strings.HasSuffix(tail.String(), "x"+tt.sentTail) {
 				t.Errorf("ends in %q", tail.String())
 			}
-			if peak > aheadSize+maxWithheld+chunkSize {
+			if peak > aheadSize+maxWithheld+2*largeChunk {
 				t.Errorf("held %d bytes", peak)
 			}
 			if !b.held.isEmpty() {

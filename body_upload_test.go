@@ -48,7 +48,7 @@ func TestRequestBodyUpload(t *testing.T) {
 	for _, upstream := range []*httptest.Server{plain, h2} {
 		for name, tt := range tests {
 			t.Run(name, func(t *testing.T) {
-				b := bodyOf(&boundedSource{t, tt.body, 100_000}, int64(len(tt.body)), "", tt.asked, testLimit)
+				b := bodyOf(&boundedSource{t, tt.body, 100_000}, int64(len(tt.body)), "", tt.asked, testLimit, false)
 				defer b.release()
 				if err := b.readAhead(); err != nil {
 					t.Fatal(err)
@@ -57,7 +57,7 @@ func TestRequestBodyUpload(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				r.Body, r.ContentLength, r.GetBody = b.reader(), b.length(), b.getBody()
+				r.Body, r.ContentLength, r.GetBody = b.reader(rendering{}), b.length(rendering{}), b.getBody(rendering{})
 				answer, err := upstream.Client().Transport.RoundTrip(r)
 				if err != nil {
 					t.Fatal(err)
@@ -84,16 +84,16 @@ func TestRequestBodyAborts(t *testing.T) {
 		failed <- err
 	}))
 	defer upstream.Close()
-	b := bodyOf(strings.NewReader(padded(`{"x":1}`)+"x"), -1, "", testCompletion, testLimit)
+	b := bodyOf(strings.NewReader(padded(`{"x":1}`)+"x"), -1, "", testCompletion, testLimit, false)
 	defer b.release()
 	if err := b.readAhead(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := http.NewRequest(http.MethodPost, upstream.URL, b.reader())
+	r, err := http.NewRequest(http.MethodPost, upstream.URL, b.reader(rendering{}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.ContentLength = b.length()
+	r.ContentLength = b.length(rendering{})
 	if answer, err := upstream.Client().Transport.RoundTrip(r); err == nil {
 		answer.Body.Close()
 		t.Error("the upload went through")
@@ -125,11 +125,11 @@ func TestRequestBodyReleased(t *testing.T) {
 				once.Do(func() { close(waits) })
 				return client.Read(p)
 			}))
-			b := bodyOf(source, -1, "", testCompletion, testLimit)
+			b := bodyOf(source, -1, "", testCompletion, testLimit, false)
 			if err := b.readAhead(); err != nil {
 				t.Fatal(err)
 			}
-			r := b.reader()
+			r := b.reader(rendering{})
 			done := make(chan error, 1)
 			go func() {
 				_, err := io.Copy(io.Discard, r)
@@ -166,11 +166,11 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestRequestBodyReplayReleased(t *testing.T) {
 	body := `{"x":"` + strings.Repeat("y", 2*flatBody) + `"}`
-	b := bodyOf(strings.NewReader(body), int64(len(body)), "", testCompletion, testLimit)
+	b := bodyOf(strings.NewReader(body), int64(len(body)), "", testCompletion, testLimit, false)
 	if err := b.readAhead(); err != nil {
 		t.Fatal(err)
 	}
-	first, second := b.reader(), b.reader()
+	first, second := b.reader(rendering{}), b.reader(rendering{})
 	if _, err := io.ReadFull(first, make([]byte, 100)); err != nil {
 		t.Fatal(err)
 	}

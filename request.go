@@ -15,6 +15,7 @@ type wants struct {
 	thoughts    bool     // drafts and thoughts are to be sent, too
 	stream      bool     // "stream": true (OpenAI-compatible, Interactions)
 	model       string   // "model" (OpenAI-compatible, Interactions)
+	ties        []string // what binds the call to where it came from, the last at the end; see tie
 	notes       []string // findings for the log; constant strings, never the client's text
 }
 
@@ -34,31 +35,36 @@ const (
 	atMisplaced
 	atStream
 	atModel
+	atSignature
+	atFile
+	atCache
 	atOther // shows how the client spells its keys, no more
 )
 
 // requestSchema is what completing a request depends on (wire §2).
 var requestSchema = newSchema(map[string]field{
-	"":                                      {id: atRoot},
-	"model":                                 {id: atModel, keep: maxKey},
-	"stream":                                {id: atStream},
-	"safetySettings":                        {id: atSafety},
-	"safetySettings[]":                      {id: atSetting},
-	"safetySettings[].category":             {id: atCategory, keep: maxKey},
-	"safetySettings[].threshold":            {id: atThreshold, keep: maxKey},
-	"responseModalities":                    {id: atOwnModalities},
-	"responseModalities[]":                  {id: atModality, keep: maxKey},
-	"systemInstruction":                     {id: atOther},
-	"toolConfig":                            {id: atOther},
-	"cachedContent":                         {id: atOther},
-	"generationConfig":                      {id: atConfig},
-	"generationConfig.safetySettings":       {id: atMisplaced},
-	"generationConfig.responseModalities":   {id: atModalities},
-	"generationConfig.responseModalities[]": {id: atModality, keep: maxKey},
-	"generationConfig.imageConfig":          {id: atImageConfig},
-	"generationConfig.responseFormat":       {id: atOther},
-	"generationConfig.responseFormat.image": {id: atImageConfig},
-	"generationConfig.thinkingConfig":       {id: atOther},
+	"":                                                {id: atRoot},
+	"model":                                           {id: atModel, keep: maxKey},
+	"stream":                                          {id: atStream},
+	"safetySettings":                                  {id: atSafety},
+	"safetySettings[]":                                {id: atSetting},
+	"safetySettings[].category":                       {id: atCategory, keep: maxKey},
+	"safetySettings[].threshold":                      {id: atThreshold, keep: maxKey},
+	"responseModalities":                              {id: atOwnModalities},
+	"responseModalities[]":                            {id: atModality, keep: maxKey},
+	"systemInstruction":                               {id: atOther},
+	"toolConfig":                                      {id: atOther},
+	"cachedContent":                                   {id: atCache, keep: maxKey},
+	"contents[].parts[].thoughtSignature":             {id: atSignature, keep: maxEscape * maxSignature},
+	"contents[].parts[].fileData.fileUri":             {id: atFile, keep: maxKey},
+	"generationConfig":                                {id: atConfig},
+	"generationConfig.safetySettings":                 {id: atMisplaced},
+	"generationConfig.responseModalities":             {id: atModalities},
+	"generationConfig.responseModalities[]":           {id: atModality, keep: maxKey},
+	"generationConfig.imageConfig":                    {id: atImageConfig},
+	"generationConfig.responseFormat":                 {id: atOther},
+	"generationConfig.responseFormat.image":           {id: atImageConfig},
+	"generationConfig.thinkingConfig":                 {id: atOther},
 	"generationConfig.thinkingConfig.includeThoughts": {id: atThoughts},
 	"generationConfig.candidateCount":                 {id: atOther},
 	"generationConfig.maxOutputTokens":                {id: atOther},

@@ -6,76 +6,22 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // completion says what a request must carry; its zero value asks for nothing.
 type completion struct {
-	safety     []SafetySetting     // what to add where the client set nothing; at most 64
-	modalities []string            // nil unless an image model is called
-	mapModel   func(string) string // what to put in place of a top-level model; nil leaves it
-	vertex     bool                // Vertex numbers HarmCategory differently
+	safety     []SafetySetting // what to add where the client set nothing; at most 64
+	modalities []string        // nil unless an image model is called
+	renames    bool            // a top-level model may have to be replaced
+	vertex     bool            // Vertex numbers HarmCategory differently
 }
 
 func (c completion) isEmpty() bool {
-	return len(c.safety) == 0 && len(c.modalities) == 0 && c.mapModel == nil
+	return len(c.safety) == 0 && len(c.modalities) == 0 && !c.renames
 }
-
-// rank orders the places where a setting may stand: of both spellings, or of
-// duplicates, the highest counts.
-type rank uint8
-
-const (
-	rankAbsent   rank = iota // nowhere, so far
-	rankRoot                 // nowhere: it goes to the end of the root
-	rankNoConfig             // in a generationConfig that is null or {}
-	rankConfig               // in one that has other members
-	rankEmpty                // the key is there, with null or []
-	rankSet                  // by the client, at least in part
-)
-
-// gap is where elements of an array are missing; a gap at 0 is none.
-type gap struct {
-	at            int64
-	remove        int    // the null that is replaced
-	before, after string // what goes around the elements
-	present       uint64 // the elements, by index, that are there already
-}
-
-func (g gap) fill(elements []string) edit {
-	return edit{g.at, g.remove, []byte(g.before + strings.Join(elements, ",") + g.after)}
-}
-
-// quoted makes JSON of words.
-func quoted(words []string) []string {
-	out := make([]string, len(words))
-	for i, word := range words {
-		out[i] = strconv.Quote(word)
-	}
-	return out
-}
-
-// place is where a setting stands, and what it lacks there.
-type place struct {
-	wanted bool
-	rank   rank
-	gap    gap
-}
-
-// offer tells of one more place. Of several that are set the last counts, as
-// with most JSON parsers; of several that are not, the first is filled.
-func (p *place) offer(r rank, g gap) {
-	if r > p.rank || r == p.rank && (r == rankSet || r == rankConfig) {
-		p.rank, p.gap = r, g
-	}
-}
-
-func (p *place) lacks() bool { return p.wanted && p.gap.at > 0 }
-
-func (p *place) isComplete() bool { return !p.wanted || p.rank == rankSet && p.gap.at == 0 }
 
 // completer scans a request as it arrives and says which of its bytes may go
-// out already and, in the end, which edits complete it. It keeps none of them.
+// out already and, in the end, which slots complete it. It keeps none of them.
 type completer struct {
 	asked completion
 	found wants
@@ -83,10 +29,10 @@ type completer struct {
 
 	safety     place
 	modalities place
-	ready      []edit // decided, not yet handed out
+	ready      []slot // decided, not yet handed out
 	edited     bool   // some of it has been completed
 	noObject   bool   // the root is something else: nothing to complete
-	renamed    bool   // the model has been found
+	models     int    // how many have been found
 
 	depth       int  // of open containers of the schema
 	snake       bool // a key of the root is in snake_case
@@ -109,15 +55,22 @@ func newCompleter(asked completion) *completer {
 	return c
 }
 
+// maxModels bounds what duplicates of a model cost: each has a slot. Nobody is
+// known to send even two.
+const maxModels = 100
+
 // write scans the next bytes. It fails with a *jsonError.
 func (c *completer) write(p []byte) error {
 	_, err := c.scan.write(p)
+	if err == nil && c.asked.renames && c.models > maxModels {
+		err = &jsonError{c.scan.offset, "too many models"}
+	}
 	return err
 }
 
 // safe returns the offset before which no byte will be edited, other than by
-// what edits has returned. An edit that may be needed withholds all that
-// follows it, since a duplicate of its key may still decide otherwise.
+// what slots has returned. One that may be needed withholds all that follows
+// it, since a duplicate of its key may still decide otherwise.
 func (c *completer) safe() int64 {
 	safe := c.scan.offset
 	if c.undecided() {
@@ -137,60 +90,56 @@ func (c *completer) undecided() bool {
 	if s.field == nil || c.settled() {
 		return false
 	}
-	return s.state == inLiteral || s.state == inString && s.field.id == atModel && c.asked.mapModel != nil
+	return s.state == inLiteral || s.state == inString && s.field.id == atModel && c.asked.renames
 }
 
-// edits returns the edits that were decided since the last call.
-func (c *completer) edits() []edit {
+// slots returns what was decided since the last call.
+func (c *completer) slots() []slot {
 	ready := c.ready
 	c.ready = nil
 	return ready
 }
 
-// finish ends the body and returns the edits that are left, in order. It
-// fails with a *jsonError.
-func (c *completer) finish() ([]edit, error) {
+// finish ends the body and decides what is left. It fails with a *jsonError.
+func (c *completer) finish() error {
 	if c.scan.untouched() {
-		return nil, &jsonError{c.scan.offset, "empty body"}
+		return &jsonError{c.scan.offset, "empty body"}
 	}
 	if err := c.scan.finish(); err != nil {
-		return nil, err
+		return err
 	}
-	edits := append(c.edits(), c.settle()...)
-	sortEdits(edits)
-	return edits, nil
+	c.settle()
+	return nil
 }
 
 // settle decides about the places that wait for a later duplicate of their key,
 // so that what follows them may go out. Duplicates no longer count.
-func (c *completer) settle() []edit {
-	var edits []edit
+func (c *completer) settle() {
 	if c.safety.lacks() {
 		missing := c.missing(c.safety.gap.present)
-		edits = append(edits, c.safety.gap.fill(missing))
+		c.ready = append(c.ready, c.safety.gap.fill(addedSafety, missing))
 		c.safety.wanted, c.edited = false, true
 	}
 	if c.modalities.lacks() {
-		edits = append(edits, c.modalities.gap.fill(quoted(c.asked.modalities)))
+		c.ready = append(c.ready, c.modalities.gap.fill(addedModalities, quoted(c.asked.modalities)))
 		c.modalities.wanted, c.edited = false, true
 	}
-	return edits
 }
 
 // needed tells whether something is missing, so far. A body that stops being
 // JSON while it is can neither be completed nor be forwarded.
 func (c *completer) needed() bool {
 	return !c.noObject && (c.edited || !c.safety.isComplete() || !c.modalities.isComplete() ||
-		c.asked.mapModel != nil && !c.renamed)
+		c.asked.renames && (c.models == 0 || c.models > maxModels))
 }
 
-// settled tells that no edit can follow, whatever the rest of the body is.
+// settled tells that no slot can follow, whatever the rest of the body is.
 func (c *completer) settled() bool { return c.noObject || c.asked.isEmpty() }
 
 // wants returns what the client asked for, as far as it has been read.
 func (c *completer) wants() wants {
 	found := c.found
-	found.notes = slices.Clone(found.notes)
+	found.notes, found.ties = slices.Clone(found.notes), slices.Clone(found.ties)
 	return found
 }
 
@@ -270,22 +219,23 @@ func (c *completer) scalar(f *field, name []byte, kind jsonKind, value []byte, s
 		}
 	case atModel:
 		c.scalarModel(kind, value, start)
+	case atSignature, atFile, atCache:
+		if kind == jsonString {
+			c.found.tie(f.id, value)
+		}
 	}
 }
 
-// scalarModel replaces every "model" at once, duplicates too: to wait for the
-// last one would hold the whole body back.
+// scalarModel has every "model" replaced, duplicates too: to wait for the last
+// one would hold the whole body back.
 func (c *completer) scalarModel(kind jsonKind, value []byte, start int64) {
 	if kind != jsonString {
 		return
 	}
 	c.found.model = string(value)
-	c.renamed = true
-	if c.asked.mapModel == nil {
-		return
-	}
-	if model := c.asked.mapModel(c.found.model); model != c.found.model {
-		c.ready = append(c.ready, edit{start, int(c.scan.end - start), mustMarshal(model)})
+	c.models++
+	if c.asked.renames {
+		c.ready = append(c.ready, slot{at: start, remove: int(c.scan.end - start), model: c.found.model})
 	}
 }
 
@@ -383,16 +333,10 @@ func (c *completer) closeRoot(array, empty bool, at int64) {
 	if array {
 		return
 	}
-	comma := ","
-	if empty {
-		comma = ""
-	}
-	if c.safety.wanted && c.safety.rank == rankAbsent {
-		c.safety.offer(rankRoot, gap{at: at, before: comma + key("safetySettings", c.snake) + "[", after: "]"})
-		comma = ","
-	}
-	list := key("generationConfig", c.snake) + "{" + key("responseModalities", c.snake) + "["
-	c.modalities.offer(rankRoot, gap{at: at, before: comma + list, after: "]}"})
+	settings := "," + key("safetySettings", c.snake) + "["
+	c.safety.offer(rankRoot, gap{at: at, before: settings, after: "]", joins: empty})
+	list := "," + key("generationConfig", c.snake) + "{" + key("responseModalities", c.snake) + "["
+	c.modalities.offer(rankRoot, gap{at: at, before: list, after: "]}", joins: empty})
 }
 
 func mustMarshal(v any) []byte {

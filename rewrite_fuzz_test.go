@@ -5,6 +5,8 @@ package gemini
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -43,10 +45,10 @@ func TestCompleteRecordedRequests(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got, _ := complete(t, string(body), testCompletion)
 			checkCompleted(t, body, []byte(got))
-			edits, _, _ := runCompleter(t, string(body), testCompletion, 7)
-			for _, e := range edits {
-				if e.remove > 0 {
-					t.Errorf("removed %d bytes at %d", e.remove, e.at)
+			slots, _, _ := runCompleter(t, string(body), testCompletion, 7)
+			for _, s := range slots {
+				if s.remove > 0 {
+					t.Errorf("removed %d bytes at %d", s.remove, s.at)
 				}
 			}
 			var parsed struct {
@@ -141,6 +143,8 @@ func FuzzComplete(f *testing.F) {
 		`{"safetySettings":[{"category":7}],"safety_settings":[{"category":"HARM_CATEGORY_HATE_SPEECH"}]}`,
 		`{"generationConfig":{"response_modalities":[],"responseModalities":null}}`, `[{}]`, `"x"`, `{"model":"m"}`,
 		`{"safety\u0053ettings":[{"c\u0061tegory":10.0}],"x":[[],{}]}`, `{"generationConfig":[]} `,
+		`{"model":"m","safetySettings":null,"model":"n\u006e","generationConfig":{}}`,
+		`{"contents":[{"parts":[{"thoughtSignature":"s"},{"fileData":{"fileUri":"files/f"}}]}],"cached_content":"c"}`,
 	} {
 		f.Add([]byte(seed), byte(3))
 	}
@@ -148,14 +152,15 @@ func FuzzComplete(f *testing.F) {
 		if !json.Valid(body) {
 			return
 		}
-		edits, _, err := runCompleter(t, string(body), testCompletion, int(piece)+1)
+		slots, _, err := runCompleter(t, string(body), testCompletion, int(piece)+1)
 		if err != nil {
 			t.Fatalf("%q: %v", body, err)
 		}
+		edits := editsOf(slots, rendering{})
 		got := applyEdits(string(body), edits)
 		checkCompleted(t, body, []byte(got))
-		if whole, _, _ := runCompleter(t, string(body), testCompletion, len(body)); !reflect.DeepEqual(whole, edits) {
-			t.Fatalf("%q: %v in pieces, %v as a whole", body, edits, whole)
+		if whole, _, _ := runCompleter(t, string(body), testCompletion, len(body)); !reflect.DeepEqual(whole, slots) {
+			t.Fatalf("%q: %v in pieces, %v as a whole", body, slots, whole)
 		}
 		// Taking the edits out again gives the body.
 		var rebuilt strings.Builder
@@ -174,5 +179,35 @@ func FuzzComplete(f *testing.F) {
 		if rebuilt.String() != string(body) {
 			t.Fatalf("%q became %q", body, got)
 		}
+		checkRenderings(t, string(body), int(piece)+1)
 	})
+}
+
+// checkRenderings sends a body once in part and then twice, while it is still
+// being read and when it is complete.
+func checkRenderings(t testing.TB, body string, piece int) {
+	t.Helper()
+	slots, _, err := runCompleter(t, body, keptCompletion, len(body))
+	if errors.Is(err, errMalformed) { // too many models
+		return
+	}
+	for as, d := range testRenderings {
+		want := applyEdits(body, editsOf(slots, d))
+		if !json.Valid([]byte(want)) {
+			t.Fatalf("%q, %s, is no JSON: %q", body, as, want)
+		}
+		b := bodyOf(stepped(body, piece), -1, "", keptCompletion, testLimit, true)
+		first := make([]byte, len(want)/2)
+		if _, err := io.ReadFull(b.reader(d), first); err != nil || string(first) != want[:len(first)] {
+			t.Fatalf("%q, %s, begins with %q: %v", body, as, first, err)
+		}
+		for range 2 {
+			var second bytes.Buffer
+			_, err = io.CopyBuffer(&second, b.reader(d), make([]byte, piece))
+			if err != nil || second.String() != want || b.length(d) != int64(len(want)) {
+				t.Fatalf("%q, %s, is %q: %v", body, as, second.Bytes(), err)
+			}
+		}
+		b.release()
+	}
 }

@@ -30,27 +30,27 @@ var testSafety = []SafetySetting{
 
 var testCompletion = completion{safety: testSafety, modalities: []string{"TEXT", "IMAGE"}}
 
-// runCompleter gives a body to a completer in pieces. It fails if an edit
-// comes for bytes that had been declared safe.
-func runCompleter(t testing.TB, body string, c completion, piece int) ([]edit, *completer, error) {
+// runCompleter gives a body to a completer in pieces. It fails if a slot comes
+// for bytes that had been declared safe.
+func runCompleter(t testing.TB, body string, c completion, piece int) ([]slot, *completer, error) {
 	t.Helper()
 	comp := newCompleter(c)
-	var edits []edit
+	var slots []slot
 	var safe int64
-	decided := func(more []edit) {
-		for _, e := range more {
-			if e.at < safe {
-				t.Fatalf("%q in pieces of %d: edit at %d, but %d was safe", body, piece, e.at, safe)
+	decided := func(more []slot) {
+		for _, s := range more {
+			if s.at < safe {
+				t.Fatalf("%q in pieces of %d: slot at %d, but %d was safe", body, piece, s.at, safe)
 			}
 		}
-		edits = append(edits, more...)
+		slots = append(slots, more...)
 	}
 	for rest := []byte(body); len(rest) > 0; {
 		n := min(piece, len(rest))
 		if err := comp.write(rest[:n]); err != nil {
 			return nil, comp, err
 		}
-		decided(comp.edits())
+		decided(comp.slots())
 		if now := comp.safe(); now < safe || now > int64(len(body)) {
 			t.Fatalf("%q in pieces of %d: safe went from %d to %d", body, piece, safe, now)
 		} else {
@@ -58,12 +58,18 @@ func runCompleter(t testing.TB, body string, c completion, piece int) ([]edit, *
 		}
 		rest = rest[n:]
 	}
-	more, err := comp.finish()
-	if err != nil {
+	if err := comp.finish(); err != nil {
 		return nil, comp, err
 	}
-	decided(more)
-	return edits, comp, nil
+	decided(comp.slots())
+	return slots, comp, nil
+}
+
+// editsOf is what a reader makes of slots, all at once.
+func editsOf(slots []slot, d rendering) []edit {
+	edits := slices.Concat(d.edits, d.resolve(slots))
+	sortEdits(edits)
+	return edits
 }
 
 // applyEdits is the plain form of what a cursor does.
@@ -82,17 +88,22 @@ func applyEdits(body string, edits []edit) string {
 // complete returns the completed body, the same for any size of pieces.
 func complete(t testing.TB, body string, c completion) (string, *completer) {
 	t.Helper()
-	edits, comp, err := runCompleter(t, body, c, len(body)+1)
+	return completeAs(t, body, c, rendering{})
+}
+
+func completeAs(t testing.TB, body string, c completion, d rendering) (string, *completer) {
+	t.Helper()
+	slots, comp, err := runCompleter(t, body, c, len(body)+1)
 	if err != nil {
 		t.Fatalf("%q: %v", body, err)
 	}
-	whole := applyEdits(body, edits)
+	whole := applyEdits(body, editsOf(slots, d))
 	for piece := 1; piece <= 64; piece++ {
-		edits, _, err := runCompleter(t, body, c, piece)
+		slots, _, err := runCompleter(t, body, c, piece)
 		if err != nil {
 			t.Fatalf("%q in pieces of %d: %v", body, piece, err)
 		}
-		if got := applyEdits(body, edits); got != whole {
+		if got := applyEdits(body, editsOf(slots, d)); got != whole {
 			t.Fatalf("%q in pieces of %d:\n%s\nas a whole:\n%s", body, piece, got, whole)
 		}
 	}
@@ -222,7 +233,8 @@ func TestCompleteVertexNumbers(t *testing.T) {
 }
 
 func TestCompleteModel(t *testing.T) {
-	asked := completion{mapModel: func(model string) string {
+	asked := completion{renames: true}
+	other := rendering{model: func(model string) string {
 		if model == "kept" {
 			return model
 		}
@@ -233,13 +245,24 @@ func TestCompleteModel(t *testing.T) {
 		`{"a":{"model":"x"},"model":"y"}`:                   `{"a":{"model":"x"},"model":"other \"model\""}`,
 		`{"model":"x","model":"y"}`:                         `{"model":"other \"model\"","model":"other \"model\""}`,
 		`{"model":"other \"model\""}`:                       `{"model":"other \"model\""}`,
+		`{"model":"k\u0065pt"}`:                             `{"model":"k\u0065pt"}`,
 		`{"model":null}`:                                    `{"model":null}`,
 		`{"prompt":"model"}`:                                `{"prompt":"model"}`,
 		`{"model":"` + strings.Repeat("m", 2*maxKey) + `"}`: `{"model":"other \"model\""}`,
 	} {
-		if got, _ := complete(t, body, asked); got != want {
+		if got, _ := completeAs(t, body, asked, other); got != want {
 			t.Errorf("%s\n got %s\nwant %s", body, got, want)
 		}
+		if got, _ := completeAs(t, body, completion{}, other); got != body {
+			t.Errorf("nothing may be replaced, but %s\n became %s", body, got)
+		}
+		if got, _ := complete(t, body, asked); got != body {
+			t.Errorf("nothing is replaced, but %s\n became %s", body, got)
+		}
+	}
+	many := `{"model":"x"` + strings.Repeat(`,"model":"x"`, maxModels) + `}`
+	if _, comp, err := runCompleter(t, many, asked, 7); !errors.Is(err, errMalformed) || !comp.needed() {
+		t.Errorf("%d models: %v, needed() = %t", maxModels+1, err, comp.needed())
 	}
 }
 
@@ -339,7 +362,7 @@ func TestSafe(t *testing.T) {
 		"end":              {`{"contents":[]`, `}`},
 		"complete end":     {`{` + set + `}`, ``},
 		"array":            {`[null,"`, ``},
-		"other literals":   {`{"contents":nul`, ``},
+		"other literals":   {`{"tools":nul`, ``},
 	}
 	for name, tt := range tests {
 		body := tt.sent + tt.held

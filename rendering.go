@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// rendering is a body as one attempt sends it: upstreams differ in the names of
+// models and in what they reject.
+type rendering struct {
+	model func(string) string // what to put in place of a top-level "model"; nil leaves it
+	omit  additions           // what is not added this time
+	// edits of the prompt, in order. They touch nothing that has been completed,
+	// and there are none before the body is complete.
+	edits []edit
+}
+
+// additions are kinds of what is added to a request.
+type additions uint8
+
+const (
+	addedSafety     additions = 1 << iota // entries of safetySettings
+	addedModalities                       // responseModalities, with a generationConfig if there was none
+
+	allAdditions = addedSafety | addedModalities
+)
+
+// String names the additions as they are called in a request.
+func (a additions) String() string {
+	var names []string
+	if a&addedSafety != 0 {
+		names = append(names, "safetySettings")
+	}
+	if a&addedModalities != 0 {
+		names = append(names, "responseModalities")
+	}
+	return strings.Join(names, ", ")
+}
+
+// slot is a place in a body where renderings may differ.
+type slot struct {
+	at     int64
+	remove int
+	kind   additions // 0: the name of a model
+	model  string
+	insert []byte // the addition
+	// joins tells that insert begins with a comma that is only needed behind
+	// another addition, in a root object that was empty.
+	joins bool
+}
+
+// resolve says what becomes of slots that were found together.
+func (d *rendering) resolve(slots []slot) []edit {
+	edits := make([]edit, 0, len(slots))
+	for _, s := range slots {
+		insert := s.insert
+		switch {
+		case s.kind == 0:
+			if insert = d.rename(s.model); insert == nil {
+				continue
+			}
+		case s.kind&d.omit != 0:
+			continue
+		case s.joins && (len(edits) == 0 || edits[len(edits)-1].at != s.at):
+			insert = insert[len(","):]
+		}
+		edits = append(edits, edit{s.at, s.remove, insert})
+	}
+	return edits
+}
+
+// rename returns the JSON of what to ask for instead of a model, nil if it stays
+// what it is: then the client's own spelling of it stays, too.
+func (d *rendering) rename(model string) []byte {
+	if d.model == nil {
+		return nil
+	}
+	name := d.model(model)
+	if name == model {
+		return nil
+	}
+	return mustMarshal(name)
+}
+
+// growth is by how much a rendering lengthens a body.
+func (d *rendering) growth(slots []slot) int64 {
+	return lengthened(d.edits) + lengthened(d.resolve(slots))
+}
+
+// lengthened is by how much edits lengthen a body.
+func lengthened(edits []edit) (n int64) {
+	for _, e := range edits {
+		n += int64(len(e.insert) - e.remove)
+	}
+	return n
+}
+
+// edit replaces bytes of a body, or none, by others.
+type edit struct {
+	at     int64
+	remove int
+	insert []byte
+}
+
+// merged are edits of two kinds in one order.
+func merged(a, b []edit) []edit {
+	all := slices.Concat(a, b)
+	sortEdits(all)
+	return all
+}
+
+// sortEdits keeps the order of edits at the same place.
+func sortEdits(edits []edit) {
+	slices.SortStableFunc(edits, func(a, b edit) int { return cmp.Compare(a.at, b.at) })
+}
