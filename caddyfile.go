@@ -11,7 +11,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -27,7 +27,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
 }
 
-// UnmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:
+// UnmarshalCaddyfile sets up the gateway from Caddyfile tokens. Syntax:
 //
 //	gemini [<matcher>] {
 //		safety_settings     [<category>] <threshold>
@@ -38,6 +38,21 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		block_status        <code>|pass
 //		no_image            auto|error|pass
 //
+//		retry off
+//		retry {
+//			attempts <n>
+//			backoff  <initial> <max>
+//			jitter   <ratio>
+//			deadline <duration>
+//			budget   off|<ratio> [<min>]
+//		}
+//		rephrase {
+//			replace <regexp> <replacement>
+//			prefix  <text>...
+//			suffix  <text>...
+//		}
+//		guard off|<duration>
+//
 //		max_body            <size>
 //		hold                <size>
 //		stream_commit       image|text
@@ -45,98 +60,119 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		upstream <name> <url> {
 //			api_key   <key> [<project>]
 //			model     <glob> <model>
+//			accept_blocked
+//			probe     <duration>
 //			transport <name> {
 //				...
 //			}
+//			header_up [+|-]<field> [<value>]
 //		}
 //	}
 //
-// safety_settings can be repeated, once for each category. A category is one of
-// HARASSMENT, HATE_SPEECH, SEXUALLY_EXPLICIT and DANGEROUS_CONTENT, with or
-// without HARM_CATEGORY_ before it; without a category the threshold is for all
-// that have no line of their own.
-func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next() // the directive's name
+// The transport of a reverse_proxy has the same block, and no matcher:
+//
+//	reverse_proxy <url> {
+//		transport gemini {
+//			...
+//		}
+//	}
+//
+// These can be repeated: safety_settings, once for each category; upstream; of
+// an upstream, api_key, model and header_up; everything in rephrase. A category
+// is one of HARASSMENT, HATE_SPEECH, SEXUALLY_EXPLICIT and DANGEROUS_CONTENT,
+// with or without HARM_CATEGORY_ before it; without a category the threshold is
+// for all that have no line of their own.
+func (o *Options) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the name of the directive or of the transport
+	name := d.Val()
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	seen := make(map[string]bool)
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		parse, ok := handlerOptions[option]
-		if !ok {
-			return d.Errf("unrecognized option %q; expected one of %s", option, strings.Join(slices.Sorted(maps.Keys(handlerOptions)), ", "))
-		}
-		if seen[option] && option != "safety_settings" && option != "upstream" {
-			return d.Errf("%s is given twice", option)
-		}
-		seen[option] = true
-		if err := parse(h, d); err != nil {
-			return err
-		}
+	if err := optionsGrammar.parse(d, name, o); err != nil {
+		return err
 	}
-	h.SafetySettings = spellOut(h.SafetySettings)
+	o.SafetySettings = spellOut(o.SafetySettings)
 	return nil
 }
 
-// handlerOptions are the options of the directive. Each parser finds the
-// dispenser at the option's name.
-var handlerOptions = map[string]func(h *Handler, d *caddyfile.Dispenser) error{
-	"safety_settings": parseSafetySettings,
-	"response_modalities": func(h *Handler, d *caddyfile.Dispenser) error {
+var optionsGrammar = grammar[Options]{
+	"safety_settings": {parse: parseSafetySettings, repeats: true},
+	"response_modalities": {parse: func(o *Options, d *caddyfile.Dispenser) error {
 		for _, modality := range d.RemainingArgs() {
 			modality = strings.ToUpper(modality)
 			if err := oneOf("response_modalities", modality, modalities...); err != nil {
 				return d.WrapErr(err)
 			}
-			h.ResponseModalities = append(h.ResponseModalities, modality)
+			o.ResponseModalities = append(o.ResponseModalities, modality)
 		}
-		return atLeastOne(d, h.ResponseModalities, "response_modalities <modality>...")
-	},
-	"image_models": func(h *Handler, d *caddyfile.Dispenser) error {
+		return atLeastOne(d, o.ResponseModalities, "response_modalities <modality>...")
+	}},
+	"image_models": {parse: func(o *Options, d *caddyfile.Dispenser) error {
 		for _, glob := range d.RemainingArgs() {
 			if err := checkGlob("image_models", glob); err != nil {
 				return d.WrapErr(err)
 			}
-			h.ImageModels = append(h.ImageModels, glob)
+			o.ImageModels = append(o.ImageModels, glob)
 		}
-		return atLeastOne(d, h.ImageModels, "image_models <glob>...")
-	},
-	"inject": func(h *Handler, d *caddyfile.Dispenser) error {
-		return parseWord(d, &h.Inject, injectMissing, injectOff)
-	},
-	"block_status": func(h *Handler, d *caddyfile.Dispenser) error {
+		return atLeastOne(d, o.ImageModels, "image_models <glob>...")
+	}},
+	"inject": {parse: func(o *Options, d *caddyfile.Dispenser) error {
+		return parseWord(d, &o.Inject, injectMissing, injectOff)
+	}},
+	"block_status": {parse: func(o *Options, d *caddyfile.Dispenser) error {
 		var value string
 		if err := parseArg(d, &value, "block_status <code>|pass"); err != nil {
 			return err
 		}
-		h.BlockStatus = caddyhttp.WeakString(value)
+		o.BlockStatus = caddyhttp.WeakString(value)
 		return wrap(d, checkBlockStatus(value))
-	},
-	"no_image": func(h *Handler, d *caddyfile.Dispenser) error {
-		return parseWord(d, &h.NoImage, string(noImageAuto), string(noImageError), string(noImagePass))
-	},
-	"max_body": func(h *Handler, d *caddyfile.Dispenser) error { return parseSize(d, &h.MaxBody) },
-	"hold":     func(h *Handler, d *caddyfile.Dispenser) error { return parseSize(d, &h.Hold) },
-	"stream_commit": func(h *Handler, d *caddyfile.Dispenser) error {
-		return parseWord(d, &h.StreamCommit, commitImage, commitText)
-	},
-	"upstream": func(h *Handler, d *caddyfile.Dispenser) error {
-		if len(h.Upstreams) > 0 {
-			return d.Errf("one upstream can be configured, and there is %q already", h.Upstreams[0].Name)
+	}},
+	"no_image": {parse: func(o *Options, d *caddyfile.Dispenser) error {
+		return parseWord(d, &o.NoImage, string(noImageAuto), string(noImageError), string(noImagePass))
+	}},
+	"retry":    {parse: parseRetry},
+	"rephrase": {parse: parseRephrase},
+	"guard":    {parse: parseGuard},
+	"max_body": {parse: func(o *Options, d *caddyfile.Dispenser) error { return parseSize(d, &o.MaxBody) }},
+	"hold":     {parse: func(o *Options, d *caddyfile.Dispenser) error { return parseSize(d, &o.Hold) }},
+	"stream_commit": {parse: func(o *Options, d *caddyfile.Dispenser) error {
+		return parseWord(d, &o.StreamCommit, commitImage, commitText)
+	}},
+	"upstream": {parse: parseUpstream, repeats: true},
+}
+
+// A grammar is what can stand in a block.
+type grammar[T any] map[string]statement[T]
+
+// statement is one line of a block. Its parser finds the dispenser at its name.
+type statement[T any] struct {
+	parse   func(target *T, d *caddyfile.Dispenser) error
+	repeats bool
+}
+
+// parse reads the block that follows, if one does.
+func (g grammar[T]) parse(d *caddyfile.Dispenser, block string, target *T) error {
+	seen := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		s, ok := g[name]
+		if !ok {
+			return d.Errf("unrecognized option %q of %s; expected one of %s", name, block, strings.Join(slices.Sorted(maps.Keys(g)), ", "))
 		}
-		var u Upstream
-		if err := u.unmarshalCaddyfile(d); err != nil {
+		if seen[name] && !s.repeats {
+			return d.Errf("%s is given twice", name)
+		}
+		seen[name] = true
+		if err := s.parse(target, d); err != nil {
 			return err
 		}
-		h.Upstreams = append(h.Upstreams, u)
-		return nil
-	},
+	}
+	return nil
 }
 
 // parseSafetySettings keeps a setting for all categories as one without a
 // category until spellOut knows the others.
-func parseSafetySettings(h *Handler, d *caddyfile.Dispenser) error {
+func parseSafetySettings(o *Options, d *caddyfile.Dispenser) error {
 	var s SafetySetting
 	switch args := d.RemainingArgs(); len(args) {
 	case 1:
@@ -155,12 +191,12 @@ func parseSafetySettings(h *Handler, d *caddyfile.Dispenser) error {
 	if err := s.checkThreshold(); err != nil {
 		return d.WrapErr(err)
 	}
-	for _, before := range h.SafetySettings {
+	for _, before := range o.SafetySettings {
 		if before.Category == s.Category {
 			return d.Errf("safety_settings %s is given twice", cmp.Or(s.Category, "for all categories"))
 		}
 	}
-	h.SafetySettings = append(h.SafetySettings, s)
+	o.SafetySettings = append(o.SafetySettings, s)
 	return nil
 }
 
@@ -182,62 +218,6 @@ func spellOut(given []SafetySetting) []SafetySetting {
 	return spelled
 }
 
-// unmarshalCaddyfile sets up an upstream from its block.
-func (u *Upstream) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	if args := d.RemainingArgs(); len(args) == 2 {
-		u.Name, u.URL = args[0], args[1]
-	} else {
-		return d.Err("expected upstream <name> <url>")
-	}
-	if err := u.check(); err != nil {
-		return d.WrapErr(err)
-	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		var err error
-		switch args := d.RemainingArgs(); {
-		case option == "api_key" && (len(args) == 1 || len(args) == 2):
-			u.APIKeys = append(u.APIKeys, APIKey{Key: args[0]})
-			if len(args) == 2 {
-				u.APIKeys[len(u.APIKeys)-1].Project = args[1]
-			}
-		case option == "api_key":
-			err = d.Err("expected api_key <key> [<project>]")
-		case option == "model" && len(args) == 2:
-			u.Models = append(u.Models, ModelRule{Match: args[0], Model: args[1]})
-		case option == "model":
-			err = d.Err("expected model <glob> <model>")
-		case option == "transport" && len(args) == 1 && u.TransportRaw == nil:
-			err = u.unmarshalTransport(d, args[0])
-		case option == "transport":
-			err = d.Err("expected one transport <name> { ... }")
-		default:
-			err = d.Errf("unrecognized option %q of an upstream; expected one of api_key, model, transport", option)
-		}
-		if err == nil {
-			err = wrap(d, u.check())
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (u *Upstream) unmarshalTransport(d *caddyfile.Dispenser, name string) error {
-	module := "http.reverse_proxy.transport." + name
-	unmarshaler, err := caddyfile.UnmarshalModule(d, module)
-	if err != nil {
-		return err
-	}
-	var warnings []caddyconfig.Warning
-	u.TransportRaw = caddyconfig.JSONModuleObject(unmarshaler, "protocol", name, &warnings)
-	if len(warnings) > 0 {
-		return d.Errf("transport %s: %s", name, warnings[0].Message)
-	}
-	return nil
-}
-
 func parseArg(d *caddyfile.Dispenser, value *string, syntax string) error {
 	args := d.RemainingArgs()
 	if len(args) != 1 {
@@ -253,6 +233,38 @@ func parseWord(d *caddyfile.Dispenser, value *string, allowed ...string) error {
 		return err
 	}
 	return wrap(d, oneOf(option, *value, allowed...))
+}
+
+// parseNumberArg reads the only argument of an option as a number.
+func parseNumberArg[T int | float64](d *caddyfile.Dispenser, number *T, low, high T, syntax string) error {
+	option := d.Val()
+	var value string
+	err := parseArg(d, &value, syntax)
+	if err != nil {
+		return err
+	}
+	*number, err = parseNumber(option, value, low, high)
+	return wrap(d, err)
+}
+
+// parseDurationArg reads the only argument of an option as a duration.
+func parseDurationArg(d *caddyfile.Dispenser, duration *caddy.Duration) error {
+	option := d.Val()
+	var value string
+	if err := parseArg(d, &value, option+" <duration>"); err != nil {
+		return err
+	}
+	return parseDuration(d, duration, option, value)
+}
+
+// parseDuration reads a duration such as 30s or 1d, above zero.
+func parseDuration(d *caddyfile.Dispenser, duration *caddy.Duration, option, text string) error {
+	parsed, err := caddy.ParseDuration(text)
+	if err != nil {
+		return d.Errf("%s: %q is not a duration such as 30s or 1d", option, text)
+	}
+	*duration = caddy.Duration(parsed)
+	return wrap(d, checkAboveZero(option, *duration))
 }
 
 // parseSize reads a size such as 128MiB.
@@ -284,6 +296,3 @@ func wrap(d *caddyfile.Dispenser, err error) error {
 	}
 	return d.WrapErr(err)
 }
-
-// Interface guards
-var _ caddyfile.Unmarshaler = (*Handler)(nil)

@@ -24,6 +24,7 @@ const (
 // call is what a request is, as far as its path says.
 type call struct {
 	surface surface
+	version string // of the API, the first segment of the path
 	// method is the verb of the API: generateContent, streamGenerateContent,
 	// predict, chat.completions, images.generations, interactions, …; empty
 	// where the path has none.
@@ -32,6 +33,8 @@ type call struct {
 	model string
 	// modelAt is where the model stands in the escaped path.
 	modelAt, modelEnd int
+	// project is the one that a path of Vertex AI names.
+	project string
 	// generates tells a call that produces content, which this module works
 	// on, from all others, which it forwards untouched.
 	generates bool
@@ -88,6 +91,10 @@ func recognise(r *http.Request) call {
 		return call{}
 	}
 	c := recognisePath(segments[1:])
+	c.version = segments[0]
+	if segments[1] == "projects" && len(segments) > 2 {
+		c.project = segments[2]
+	}
 	if c.model != "" {
 		escapedModel, _ := splitVerb(last)
 		c.modelAt = len(escaped) - len(last)

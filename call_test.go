@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -109,7 +110,13 @@ func TestRecognise(t *testing.T) {
 					t.Errorf("the model is said to stand at %q", at)
 				}
 			}
-			got.modelAt, got.modelEnd = 0, 0
+			if got.version != "" && !strings.HasPrefix(c.target, "/"+got.version+"/") {
+				t.Errorf("the version is said to be %q", got.version)
+			}
+			if named := strings.Contains(c.target, "/projects/p/"); (got.project == "p") != named {
+				t.Errorf("the project is said to be %q", got.project)
+			}
+			got.modelAt, got.modelEnd, got.version, got.project = 0, 0, "", ""
 			if got != c.want {
 				t.Errorf("%+v, want %+v", got, c.want)
 			}
@@ -166,8 +173,8 @@ func TestUpstreamURL(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := httptest.NewRequest(http.MethodPost, c.target, nil)
-			u := &upstream{base: base, key: c.key, models: c.models}
-			if got := u.url(r.URL, &exchange{call: recognise(r)}).String(); got != c.want {
+			u := &upstream{base: base, models: c.models}
+			if got := u.url(r.URL, &exchange{call: recognise(r)}, keyOf(c.key)).String(); got != c.want {
 				t.Errorf("%s, want %s", got, c.want)
 			}
 		})
@@ -243,13 +250,13 @@ func TestRequestHeaders(t *testing.T) {
 		{"own key on an OpenAI path", "/v1beta/openai/chat/completions", "ours", bearer},
 	} {
 		x := &exchange{call: recognise(httptest.NewRequest(http.MethodPost, c.target, nil))}
-		u := &upstream{key: c.key}
-		if got := u.header(in, x); !reflect.DeepEqual(got, c.want) {
+		u := new(upstream)
+		if got := u.header(in, x, keyOf(c.key)); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}
 	x := &exchange{call: recognise(httptest.NewRequest(http.MethodPost, "/v1/models/m:generateContent", nil))}
-	if got := (&upstream{}).header(http.Header{}, x); len(got) != 1 || got.Get("User-Agent") != "" {
+	if got := (&upstream{}).header(http.Header{}, x, nil); len(got) != 1 || got.Get("User-Agent") != "" {
 		t.Errorf("headers appear from nowhere: %v", got)
 	}
 }

@@ -5,6 +5,7 @@ package caddytest
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -69,10 +70,11 @@ func indented(t *testing.T, config []byte) string {
 	return b.String()
 }
 
-// TestRefusedConfigs loads what only JSON can say wrongly; each error names the
-// fix.
+// TestRefusedConfigs loads what only JSON can say wrongly, through both doors;
+// each error names the fix.
 func TestRefusedConfigs(t *testing.T) {
-	for _, c := range []struct{ name, handler, want string }{
+	t.Setenv("CADDYTEST_KEY", upstreamKey)
+	for _, c := range []struct{ name, options, want string }{
 		{"category", `"safety_settings":[{"category":"HATE","threshold":"OFF"}]`, `safety_settings: "HATE" is not one of the categories that can be set: HARASSMENT, HATE_SPEECH, SEXUALLY_EXPLICIT, DANGEROUS_CONTENT`},
 		{"threshold", `"safety_settings":[{"category":"HARM_CATEGORY_HARASSMENT","threshold":"NONE"}]`, `safety_settings: "NONE" is not one of BLOCK_NONE, OFF`},
 		{"modality", `"response_modalities":["PICTURE"]`, `response_modalities: "PICTURE" is not one of TEXT, IMAGE, AUDIO`},
@@ -83,21 +85,46 @@ func TestRefusedConfigs(t *testing.T) {
 		{"stream_commit", `"stream_commit":"always"`, `stream_commit: "always" is not one of image, text`},
 		{"max_body", `"max_body":-1`, `max_body and hold are sizes above zero, in bytes`},
 		{"hold", `"hold":-1`, `max_body and hold are sizes above zero, in bytes`},
-		{"two upstreams", `"upstreams":[{"name":"a","url":"http://a"},{"name":"b","url":"http://b"}]`, `upstream "b": one upstream can be configured, and there is "a" already`},
+		{"attempts", `"retry":{"attempts":21}`, `retry attempts: "21" is not a whole number from 1 to 20`},
+		{"backoff", `"retry":{"backoff":{"initial":-1}}`, `retry backoff: -1ns is not above zero; give a duration such as 30s`},
+		{"backoff max", `"retry":{"backoff":{"max":"500ms"}}`, `retry backoff: the first wait, 1s, is longer than the longest, 500ms; swap them`},
+		{"jitter", `"retry":{"jitter":1.5}`, `retry jitter: "1.5" is not a number from 0 to 1`},
+		{"deadline", `"retry":{"deadline":"-1s"}`, `retry deadline: -1s is not above zero; give a duration such as 30s`},
+		{"budget", `"retry":{"budget":{"ratio":-1}}`, `retry budget: "-1" is not a number from 0 to 20`},
+		{"budget min", `"retry":{"budget":{"min":-1}}`, `retry budget min: "-1" is not a whole number from 0 to 10000`},
+		{"rephrase", `"rephrase":{}`, `rephrase: there is nothing to do; give a prefix, a suffix or a replace rule`},
+		{"replacement", `"rephrase":{"replacements":[{"regexp":"a","replacement":"${b}"}]}`, `rephrase replace: the regular expression has no group "b"`},
+		{"regexp", `"rephrase":{"replacements":[{"replacement":"b"}]}`, `rephrase replace: "" is not a regular expression in the syntax of Go`},
+		{"prefix", `"rephrase":{"prefixes":[" "]}`, `rephrase prefix: an empty text changes nothing; give one, or take it out`},
+		{"guard", `"guard":"-1s"`, `guard: -1s is not from 0 to 1440h0m0s; give a duration such as 24h, or 0 to turn it off`},
+		{"names", `"upstreams":[{"name":"a","url":"http://a"},{"name":"a","url":"http://b"}]`, `upstream a: there is one of this name already; give each its own`},
+		{"keys", `"upstreams":[{"name":"a","url":"http://a","api_keys":[{"key":"` + upstreamKey + `"},{"key":"` + upstreamKey + `"}]}]`, `upstream a: api_key 2 is the same as api_key 1; give each key once`},
+		{"keys behind placeholders", `"upstreams":[{"name":"a","url":"http://a","api_keys":[{"key":"{env.CADDYTEST_KEY}"},{"key":"` + upstreamKey + `"}]}]`, `upstream "a": api_key 2 is the same as api_key 1; give each key once`},
+		{"probe", `"upstreams":[{"name":"a","url":"http://a","probe":-1}]`, `upstream a: probe: -1ns is not above zero; give a duration such as 30s`},
+		{"header_up", `"upstreams":[{"name":"a","url":"http://a","header_up":{"replace":{"X":[{"search":"a","search_regexp":"a"}]}}}]`, `upstream a: header_up: cannot specify both`},
+		{"header_up regexp", `"upstreams":[{"name":"a","url":"http://a","header_up":{"replace":{"X":[{"search_regexp":"("}]}}}]`, `upstream "a": header_up: replacement 0 for header field 'X'`},
+		{"transport", `"upstreams":[{"name":"a","url":"http://a","transport":{"protocol":"gemini"}}]`, `upstream a: transport: gemini cannot be inside itself`},
 		{"URL", `"upstreams":[{"name":"a","url":"generativelanguage.googleapis.com"}]`, `upstream a: "generativelanguage.googleapis.com" is not a URL such as https://generativelanguage.googleapis.com`},
-		{"unset key", `"upstreams":[{"name":"a","url":"http://a","api_keys":[{"key":"{env.CADDYTEST_UNSET}"}]}]`, `upstream "a": the api_key is empty: is the variable or file that it names there?`},
+		{"unset key", `"upstreams":[{"name":"a","url":"http://a","api_keys":[{"key":"{env.CADDYTEST_UNSET}"}]}]`, `upstream "a": api_key 1 is empty: is the variable or file that it names there?`},
 		{"unknown field", `"retries":3`, `unknown field "retries"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			config := `{"admin":{"disabled":true},"apps":{"http":{"servers":{"s":{"listen":[":0"],"routes":[{"handle":[{"handler":"gemini",` +
-				c.handler + `}]}]}}}}}`
-			var parsed caddy.Config
-			if err := json.Unmarshal([]byte(config), &parsed); err != nil {
-				t.Fatal(err)
-			}
-			err := caddy.Validate(&parsed)
-			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("error %v\nwant  %s", err, c.want)
+			for door, handler := range map[string]string{
+				"directive": `{"handler":"gemini",` + c.options + `}`,
+				"transport": `{"handler":"reverse_proxy","upstreams":[{"dial":"127.0.0.1:1"}],"transport":{"protocol":"gemini",` + c.options + `}}`,
+			} {
+				config := `{"admin":{"disabled":true},"apps":{"http":{"servers":{"s":{"listen":[":0"],"routes":[{"handle":[` + handler + `]}]}}}}}`
+				var parsed caddy.Config
+				if err := json.Unmarshal([]byte(config), &parsed); err != nil {
+					t.Fatal(err)
+				}
+				err := caddy.Validate(&parsed)
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%s: error %v\nwant  %s", door, err, c.want)
+				}
+				if strings.Contains(fmt.Sprint(err), upstreamKey) {
+					t.Errorf("%s: the error has a key in it: %v", door, err)
+				}
 			}
 		})
 	}

@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 // curl --http2 and Java's HttpClient offer to upgrade every call on http:// to
@@ -49,15 +47,5 @@ func TestUpstreamThatIsNotThere(t *testing.T) {
 		if got := s.Header.Get("Proxy-Status"); got != want {
 			t.Errorf("%s: Proxy-Status %q, want %q", uri, got, want)
 		}
-	}
-}
-
-func TestTransportThatCannotWork(t *testing.T) {
-	config, err := adapt("http://127.0.0.1:0 {\n" + gemini("upstream a http://127.0.0.1:1 {\ntransport http {\nproxy_protocol v2\n}\n}") + "}\n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := caddy.Load(config, true); err == nil || !strings.Contains(err.Error(), "proxy_protocol does not fit an API; remove it") {
-		t.Errorf("loading it: %v", err)
 	}
 }

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+)
+
+// Upstream is a place that answers calls.
+type Upstream struct {
+	// What it is called in logs, metrics and headers: letters, digits, dashes
+	// and underscores.
+	Name string `json:"name"`
+
+	// Its base URL, http or https; a path is put before the path of every
+	// call.
+	URL string `json:"url"`
+
+	// The keys to use instead of the client's own, in turn. Default: none, and
+	// the client's own key is passed on.
+	APIKeys []APIKey `json:"api_keys,omitempty"`
+
+	// What to ask for instead of the models that clients name. The first rule
+	// that matches applies.
+	Models []ModelRule `json:"models,omitempty"`
+
+	// Whether prompts may be sent here that were softly blocked elsewhere.
+	// Default: false. Hard blocks are final, whatever is set here.
+	AcceptBlocked bool `json:"accept_blocked,omitempty"`
+
+	// How long to wait between two calls that try whether an upstream has
+	// recovered, above zero. Default: 5 minutes.
+	Probe caddy.Duration `json:"probe,omitempty"`
+
+	// How to connect to it. Default: Caddy's `http` transport.
+	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
+
+	// What to change in the headers of requests before they are sent here.
+	// Values can have placeholders. For keys there is `api_keys`: keys in
+	// headers know no pool, and show in the configuration.
+	HeaderUp *headers.HeaderOps `json:"header_up,omitempty"`
+
+	// proxied stands for the address of the reverse_proxy that the gateway is
+	// the transport of.
+	proxied bool
+}
+
+// APIKey is a key for an upstream.
+type APIKey struct {
+	// The key. Write it as `{env.NAME}` or `{file./path}`, so that it stays out
+	// of the configuration that Caddy shows and saves. Global placeholders are
+	// resolved once, when the configuration is loaded.
+	Key string `json:"key"`
+
+	// The name of the project that the key belongs to. Google's limits are
+	// those of projects: keys of one project wait together. Default: the name
+	// of the upstream.
+	Project string `json:"project,omitempty"`
+}
+
+// ModelRule replaces a model by another.
+type ModelRule struct {
+	// The models it applies to, as a shell pattern.
+	Match string `json:"match"`
+
+	// What to ask for instead.
+	Model string `json:"model"`
+}
+
+// provision resolves the keys and loads the transport. It makes no connection.
+func (u *Upstream) provision(ctx caddy.Context) (*upstream, error) {
+	up := &upstream{
+		name:          u.Name,
+		models:        u.Models,
+		acceptBlocked: u.AcceptBlocked,
+		probe:         time.Duration(u.Probe),
+		headers:       u.HeaderUp,
+		hasCredential: setsCredential(u.HeaderUp),
+	}
+	var err error
+	if !u.proxied {
+		if up.base, err = url.Parse(u.URL); err != nil {
+			return nil, err
+		}
+	}
+	if up.keys, err = u.resolveKeys(); err != nil {
+		return nil, err
+	}
+	if err = up.headers.Provision(ctx); err != nil {
+		return nil, fmt.Errorf("header_up: %w", err)
+	}
+	up.transport, err = u.loadTransport(ctx)
+	return up, err
+}
+
+// resolveKeys looks up the keys. No error has a key in it.
+func (u *Upstream) resolveKeys() ([]*apiKey, error) {
+	var keys []*apiKey
+	unnamed := "" // the account of keys whose project has no name: one, as far as anybody knows
+	for i, k := range u.APIKeys {
+		secret := strings.TrimSpace(caddy.NewReplacer().ReplaceAll(k.Key, ""))
+		if secret == "" {
+			return nil, fmt.Errorf("api_key %d is empty: is the variable or file that it names there?", i+1)
+		}
+		if strings.ContainsFunc(secret, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return nil, fmt.Errorf("api_key %d has characters that cannot be in a header", i+1)
+		}
+		same := slices.IndexFunc(keys, func(before *apiKey) bool { return before.secret == secret })
+		if same >= 0 {
+			return nil, sameKey(same, i)
+		}
+		key := &apiKey{secret: secret, project: k.Project, account: k.Project, id: keyID(secret)}
+		if k.Project == "" {
+			unnamed = cmp.Or(unnamed, "key-"+key.id)
+			key.project, key.account = u.Name, unnamed
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// setsCredential tells whether the operator proves with a header who is calling.
+func setsCredential(ops *headers.HeaderOps) bool {
+	if ops == nil {
+		return false
+	}
+	for _, given := range []http.Header{ops.Set, ops.Add} {
+		for name := range given {
+			if strings.EqualFold(name, "Authorization") || strings.EqualFold(name, apiKeyHeader) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// keyID is a name for a key that does not tell the key.
+func keyID(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:6])
+}
+
+// loadTransport leaves the transport's life to Caddy: it closes idle
+// connections when the configuration is unloaded.
+func (u *Upstream) loadTransport(ctx caddy.Context) (http.RoundTripper, error) {
+	load := func() (any, error) { return ctx.LoadModuleByID("http.reverse_proxy.transport.http", nil) }
+	if u.TransportRaw != nil {
+		load = func() (any, error) { return ctx.LoadModule(u, "TransportRaw") }
+	}
+	module, err := load()
+	if err != nil {
+		return nil, fmt.Errorf("transport: %w", err)
+	}
+	return module.(http.RoundTripper), nil
+}
