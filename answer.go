@@ -93,6 +93,25 @@ func (a *answer) scanHeld() (verdict, bool) {
 	return verdict{}, false
 }
 
+// hearOut reads on behind a soft block in a stream, for a moment: a hard one may
+// stand behind it, which would be final.
+func (a *answer) hearOut() {
+	if a.form == formUnary || a.ended {
+		return
+	}
+	hurry := time.AfterFunc(maxDrainTime, func() { _ = a.source.Close() })
+	defer hurry.Stop()
+	for limit := a.held.end + maxDrain; !a.ended && a.held.end < limit; {
+		n, err := a.source.Read(a.held.room())
+		a.held.grow(n)
+		a.end(err)
+		for a.scanned < a.held.end {
+			n, _ := a.scan.write(a.held.from(a.scanned))
+			a.scanned += int64(n)
+		}
+	}
+}
+
 // failed is the error object that ended the wait for a verdict. A failing stream
 // has it bare or in an event, perhaps behind what the model thought (wire §7).
 func (a *answer) failed() []byte {

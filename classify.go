@@ -14,18 +14,19 @@ import (
 type class uint8
 
 const (
-	classOK        class = iota
-	classTransient       // may pass if tried again: overload, resets, broken answers
-	classLimited         // a quota per minute is used up
-	classExhausted       // a quota per day is used up
-	classAccount         // the key, its project or its money
-	classRegion          // not offered where the caller seems to be
-	classClient          // the request itself is wrong
-	classBlocked         // a soft block: another prompt may pass
-	classForbidden       // a hard block: final
+	classOK         class = iota
+	classTransient        // may pass if tried again: overload, resets, broken answers
+	classLimited          // a quota per minute is used up
+	classExhausted        // a quota per day is used up
+	classAccount          // the key, its project or its money
+	classRegion           // not offered where the caller seems to be
+	classRepairable       // complains about something that can be mended
+	classClient           // the request itself is wrong
+	classBlocked          // a soft block: another prompt may pass
+	classForbidden        // a hard block: final
 )
 
-var classNames = [...]string{"ok", "transient", "limited", "exhausted", "account", "region", "client", "blocked", "forbidden"}
+var classNames = [...]string{"ok", "transient", "limited", "exhausted", "account", "region", "repairable", "client", "blocked", "forbidden"}
 
 func (c class) String() string { return classNames[c] }
 
@@ -47,6 +48,7 @@ const (
 	reasonDeadline      = "DEADLINE_EXCEEDED"
 	reasonTooLarge      = "BODY_TOO_LARGE"
 	reasonMalformed     = "MALFORMED_REQUEST"
+	reasonRepeated      = "REPEATED_BLOCK"
 	reasonCancelled     = "CANCELLED" // the client has left; Google's word for its 499
 )
 
@@ -159,6 +161,8 @@ type verdict struct {
 	status int    // the HTTP status of an error of the upstream's
 	ours   bool   // the reason is this module's word
 	finish string // and this was Google's, if there was one
+
+	blocked string // the reason for which the prompt was blocked before, if this is a repeat
 }
 
 // noImage says when an answer that ended well but has no image is an error.
@@ -273,30 +277,35 @@ func (f *facts) withoutImage(e *expectation) verdict {
 	return verdict{}
 }
 
-// block finds a block of the prompt or of a candidate. An unknown word counts
-// only where there is nothing else.
+// block finds a block of the prompt or of a candidate, the graver of both.
 func (f *facts) block() (verdict, bool) {
+	v := f.promptBlock()
+	if f.stoppedClass > v.class {
+		v = verdict{class: f.stoppedClass, reason: f.stopped, stage: stageOutput, said: f.stoppedSaid}
+		if f.stopped == reasonNoImage {
+			v.text = string(f.text)
+		}
+	}
+	return v, v.class.isBlock()
+}
+
+// promptBlock is the block of the prompt, if there is one. An unknown word counts
+// only where there is nothing else.
+func (f *facts) promptBlock() verdict {
 	c, known := blockReasons[f.blockReason]
 	if !known && f.blockReason != "" && f.blockReason != "0" && f.candidates == 0 {
 		c = classBlocked
 	}
-	if c.isBlock() {
-		return verdict{class: hardened(c, f.blockMessage), reason: cmp.Or(asWord(f.blockReason), "OTHER"), stage: stagePrompt, said: f.blockMessage}, true
+	if !c.isBlock() {
+		return verdict{}
 	}
-	if f.stopped == "" {
-		return verdict{}, false
-	}
-	v := verdict{class: hardened(finishReasons[f.stopped], f.stoppedSaid), reason: f.stopped, stage: stageOutput, said: f.stoppedSaid}
-	if f.stopped == reasonNoImage {
-		v.text = string(f.text)
-	}
-	return v, true
+	return verdict{class: hardened(c, f.blockMessage), reason: cmp.Or(asWord(f.blockReason), "OTHER"), stage: stagePrompt, said: f.blockMessage}
 }
 
 // hardened makes a soft block final where a support code says that a child is
 // concerned.
 func hardened(c class, said string) class {
-	if slices.ContainsFunc(supportCodes(said), func(code supportCode) bool { return code.child }) {
+	if c == classBlocked && slices.ContainsFunc(supportCodes(said), func(code supportCode) bool { return code.child }) {
 		return classForbidden
 	}
 	return c
@@ -305,11 +314,15 @@ func hardened(c class, said string) class {
 // advisor is the reason whose advice fits: a block that a support code made
 // final must not be told to try another wording.
 func (v verdict) advisor() string {
-	if v.class == classForbidden && finishReasons[v.reason] == classBlocked {
+	reason := v.googleReason()
+	if v.class == classForbidden && finishReasons[reason] == classBlocked {
 		return "PROHIBITED_CONTENT"
 	}
-	return v.reason
+	return reason
 }
+
+// googleReason is the reason that a filter has given, be it for an earlier call.
+func (v verdict) googleReason() string { return cmp.Or(v.blocked, v.reason) }
 
 // failure finds an error object where an answer should be: in a 200, or in a
 // stream. What it says is read from the object itself, if nothing has gone out.

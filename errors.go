@@ -55,6 +55,9 @@ func (e *apiError) status() string {
 // message puts the reason first: it is what users see of an error (wire §8).
 func (e *apiError) message() string {
 	what := cmp.Or(e.detail, explain(e.verdict.reason, e.verdict.stage).what)
+	if e.verdict.blocked != "" {
+		what += " (" + e.verdict.blocked + ")"
+	}
 	next := explain(e.verdict.advisor(), e.verdict.stage).next
 	message := fmt.Sprintf("%s: %s. %s", e.verdict.reason, what, next)
 	for _, code := range supportCodes(e.verdict.said) {
@@ -75,7 +78,7 @@ func (e *apiError) message() string {
 
 // native is the error in Google's form.
 func (e *apiError) native() []byte {
-	text := explain(e.verdict.reason, e.verdict.stage)
+	text := explain(e.verdict.googleReason(), e.verdict.stage)
 	locale, localized := localize(e.language, e.verdict.advisor(), e.verdict.stage)
 	body := errorBody{Error: errorObject{
 		Code:    e.code,
@@ -101,6 +104,8 @@ func (e *apiError) metadata(configurable bool) map[string]string {
 	set("upstream", e.upstream)
 	set("stage", e.verdict.stage)
 	switch v := e.verdict; {
+	case v.blocked != "":
+		set("blockedReason", v.blocked)
 	case v.stage == stagePrompt:
 		set("blockReason", v.reason)
 	case v.stage == stageOutput && v.ours:
@@ -185,11 +190,15 @@ func encode(v any) []byte {
 type googleError struct {
 	code            int
 	status, message string
-	reason          string // of ErrorInfo
-	perDay          bool   // a quota per day is used up, whatever else is
-	noAccess        bool   // "limit: 0": the key's tier has none of this quota
-	retryDelay      time.Duration
+	reason          string        // of ErrorInfo
+	perDay          bool          // a quota per day is used up, whatever else is
+	noAccess        bool          // "limit: 0": the key's tier has none of this quota
+	retryDelay      time.Duration // that the body asks for; 0 if it does not
+	violations      []string      // what BadRequest says about fields of the request
 }
+
+// maxViolations is more than an error of Google's has been seen to list.
+const maxViolations = 32
 
 // parseGoogleError reads the body of an answer that is not a 200. Some
 // surfaces wrap the object in an array (wire §7); bodies that are neither
@@ -218,15 +227,19 @@ func (e *googleError) readDetail(detail gjson.Result) {
 	case "ErrorInfo":
 		e.reason = detail.Get("reason").String()
 	case "RetryInfo":
-		if d, err := time.ParseDuration(detail.Get("retryDelay").String()); err == nil && d > 0 {
-			e.retryDelay = d
-		}
+		e.retryDelay = max(e.retryDelay, parseProtoDuration(detail.Get("retryDelay")))
 	case "QuotaFailure":
 		for _, violation := range detail.Get("violations").Array() {
 			// The quota's name decides: a daily quota has been seen with a
 			// delay of 41 s (wire §7).
 			e.perDay = e.perDay || strings.Contains(violation.Get("quotaId").String(), "PerDay")
 			e.noAccess = e.noAccess || violation.Get("quotaValue").String() == "0"
+		}
+	case "BadRequest":
+		for _, violation := range detail.Get("fieldViolations").Array() {
+			if len(e.violations) < maxViolations {
+				e.violations = append(e.violations, violation.Get("description").String())
+			}
 		}
 	}
 }
@@ -235,6 +248,19 @@ var (
 	limitZero  = regexp.MustCompile(`\blimit: 0\b`)
 	retryAfter = regexp.MustCompile(`[Rr]etry in ((?:[0-9.]+(?:ms|h|m|s))+)`)
 )
+
+// parseProtoDuration reads a google.protobuf.Duration: "34.286670503s", or its
+// fields, as gateways in front of Google may write it. Times that are negative
+// ask for nothing; those beyond 292 years, which the type allows, are cut.
+func parseProtoDuration(d gjson.Result) time.Duration {
+	if d.IsObject() {
+		return parseSeconds(fmt.Sprintf("%s.%09d", d.Get("seconds").String(), d.Get("nanos").Int()))
+	}
+	if text, ok := strings.CutSuffix(d.String(), "s"); ok {
+		return parseSeconds(text)
+	}
+	return 0
+}
 
 // retryDelayIn finds "Please retry in 1h52m56.4s." in a message.
 func retryDelayIn(message string) time.Duration {
@@ -249,15 +275,37 @@ func retryDelayIn(message string) time.Duration {
 	return max(d, 0)
 }
 
+// delay is how long the upstream asks to wait, if it does: in the body, which is
+// Google's way (wire §7), else in its Retry-After, which is everybody else's.
+func (e *googleError) delay(header http.Header, now time.Time) (time.Duration, bool) {
+	d := e.retryDelay
+	if exact := retryDelayIn(e.message); exact.Truncate(time.Second) == d {
+		d = exact // RetryInfo has been seen cut to whole seconds: 48s for 48.939935699s
+	}
+	if d == 0 {
+		d = retryAfterOf(header, now)
+	}
+	return d, d > 0
+}
+
+// retryAfterOf reads Retry-After: seconds, or a date (RFC 9110 §10.2.3).
+func retryAfterOf(header http.Header, now time.Time) time.Duration {
+	text := strings.TrimSpace(header.Get("Retry-After"))
+	if date, err := http.ParseTime(text); err == nil {
+		return max(date.Sub(now), 0)
+	}
+	return parseSeconds(text)
+}
+
 // retryAfter is the value of the Retry-After header that Google does not send
 // (wire §7): the delay rounded up, or the seconds to midnight Pacific time for
-// a quota per day. Without either there is none.
+// a quota per day. Without either there is none, and a Retry-After of the
+// upstream's own stays.
 func (e *googleError) retryAfter(now time.Time, pacific *time.Location) string {
 	delay := e.retryDelay
 	switch e.class() {
 	case classExhausted:
-		day := now.In(pacific)
-		delay = time.Date(day.Year(), day.Month(), day.Day()+1, 0, 0, 0, 0, pacific).Sub(now)
+		delay = midnight(now, pacific).Sub(now)
 	case classLimited:
 	default:
 		return ""
@@ -265,5 +313,11 @@ func (e *googleError) retryAfter(now time.Time, pacific *time.Location) string {
 	if delay <= 0 {
 		return ""
 	}
-	return strconv.Itoa(int(math.Ceil(delay.Seconds())))
+	return strconv.FormatInt(int64(math.Ceil(delay.Seconds())), 10)
+}
+
+// midnight is when the daily quotas of now end.
+func midnight(now time.Time, pacific *time.Location) time.Time {
+	day := now.In(pacific)
+	return time.Date(day.Year(), day.Month(), day.Day()+1, 0, 0, 0, 0, pacific)
 }

@@ -3,6 +3,7 @@
 package gemini
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -199,6 +200,9 @@ func TestGoogleErrors(t *testing.T) {
 			if after := e.retryAfter(noon, pacific); after != c.after {
 				t.Errorf("Retry-After %q, want %q", after, c.after)
 			}
+			if delay, _ := e.delay(http.Header{"Retry-After": {"7"}}, noon); delay.Truncate(time.Second) != cmp.Or(c.delay.Truncate(time.Second), 7*time.Second) {
+				t.Errorf("delay %v, want that of the body, or else of the header", delay)
+			}
 		})
 	}
 }
@@ -283,16 +287,21 @@ func losAngeles(t testing.TB) *time.Location {
 func FuzzGoogleError(f *testing.F) {
 	for _, body := range []string{
 		`{"error":{"code":429,"message":"Please retry in 1h2m3.5s. limit: 0","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"34.4s"}]}}`,
-		`[{"error":{"status":"X","details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"quotaId":"PerDay"}]}]}}]`, `[`, ``, `{"error":`,
+		`[{"error":{"status":"X","details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"quotaId":"PerDay"}]}]}}]`,
+		`{"error":{"details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":{"seconds":"315576000000","nanos":5}}]}}`, `[`, ``, `{"error":`,
 	} {
-		f.Add(429, []byte(body))
+		f.Add(429, []byte(body), "7")
 	}
+	f.Add(503, []byte(`{}`), "Wed, 02 Sep 2026 19:01:30 GMT")
 	pacific := losAngeles(f)
 	now := time.Date(2026, 9, 2, 19, 0, 0, 0, time.UTC)
-	f.Fuzz(func(t *testing.T, status int, body []byte) {
+	f.Fuzz(func(t *testing.T, status int, body []byte, header string) {
 		e := parseGoogleError(status, body)
 		if e.class() == classOK || e.class().isBlock() || e.retryDelay < 0 {
 			t.Errorf("%v, %v", e.class(), e.retryDelay)
+		}
+		if delay, ok := e.delay(http.Header{"Retry-After": {header}}, now); ok != (delay > 0) || e.retryDelay > 0 && delay != e.retryDelay {
+			t.Errorf("delay %v, %v of %v", delay, ok, e.retryDelay)
 		}
 		if after := e.retryAfter(now, pacific); after != "" {
 			if n, err := strconv.Atoi(after); err != nil || n < 1 {

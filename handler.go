@@ -4,12 +4,9 @@ package gemini
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"net/http"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -29,87 +26,31 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if c.surface == surfaceNone {
 		return next.ServeHTTP(w, r)
 	}
-	x := &exchange{
-		ctx:      r.Context(),
-		call:     c,
-		model:    c.model,
-		language: strings.Join(r.Header["Accept-Language"], ","),
-		client:   clientVersion(r.Header),
-	}
 	if !c.generates {
-		return h.forward(w, r, x, next)
+		return h.forward(w, r, newExchange(r, c), next)
 	}
-	started := time.Now()
-	x.publish(r)
-	x.project = clientProject(r)
-	x.imageModel = c.completable() && h.isImageModel(x.model)
-	x.body = newRequestBody(r, h.completion(r, x), h.MaxBody)
-	x.expect = func() expectation { return h.expectation(x) }
+	x := h.gateway.open(r, c)
 	defer x.body.release()
 
-	res, err := h.router.RoundTrip(r.WithContext(withExchange(r.Context(), x)))
+	res, err := h.gateway.router.RoundTrip(r.WithContext(withExchange(r.Context(), x)))
 	if err != nil {
 		w.WriteHeader(statusClientGone) // for the access log; nobody reads it
-		if !x.verdict.class.isBlock() {
-			x.verdict = verdict{class: classClient, reason: reasonCancelled}
-		}
-		h.account(x, statusClientGone, time.Since(started))
+		h.gateway.abandoned(x)
 		return nil
 	}
 	defer res.Body.Close()
 	err = deliver(w, res, x.streamed() || isEventStream(res))
-	brokeOff := err != nil && !errors.Is(err, errClientGone) && r.Context().Err() == nil
-	if brokeOff {
-		x.verdict, x.cause = verdict{class: classTransient, reason: reasonUnavailable}, err
+	if errors.Is(err, errClientGone) || r.Context().Err() != nil {
+		err = nil
 	}
-	h.account(x, res.StatusCode, time.Since(started))
+	h.gateway.delivered(x, res.StatusCode, err)
 	if x.body.err() != nil {
 		linger(w, r)
 	}
-	if brokeOff {
+	if err != nil {
 		panic(http.ErrAbortHandler) // the only way to tell the client that its answer is not whole
 	}
 	return nil
-}
-
-// completion is what the call's body must carry.
-func (h *Handler) completion(r *http.Request, x *exchange) completion {
-	isForm := strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/")
-	c := completion{vertex: x.call.surface == surfaceVertex}
-	if x.call.namesModelInBody() && len(h.router.upstream.models) > 0 && !isForm {
-		c.mapModel = h.router.upstream.mapModel
-	}
-	if h.Inject == injectOff || !x.call.completable() {
-		return c
-	}
-	c.safety = h.settings
-	if x.imageModel {
-		c.modalities = h.ResponseModalities
-	}
-	return c
-}
-
-// isImageModel goes by the name that the client used and by the name that the
-// upstream is asked for.
-func (h *Handler) isImageModel(model string) bool {
-	mapped := h.router.upstream.mapModel(model)
-	return matchesAny(h.ImageModels, model) || mapped != model && matchesAny(h.ImageModels, mapped)
-}
-
-// expectation is what the client wants, once its body has been read.
-func (h *Handler) expectation(x *exchange) expectation {
-	wants := x.body.wants()
-	api := x.call.imageAPI()
-	return expectation{
-		stream:      x.call.events || x.call.array || x.call.surface == surfaceOpenAI && wants.stream,
-		image:       api || x.call.completable() && (wants.images || x.imageModel),
-		imageAPI:    api,
-		imagesAlone: wants.imagesAlone,
-		thoughts:    wants.thoughts,
-		noImage:     noImage(h.NoImage),
-		commitText:  h.StreamCommit == commitText,
-		unjudged:    x.call.surface == surfaceInteractions,
-	}
 }
 
 // streamed tells whether the client waits for events.
@@ -132,7 +73,7 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, x *exchange, n
 	err := h.proxy.ServeHTTP(w, out, next)
 	if failed, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 		// Not returned: Caddy's error log prints the request with its keys.
-		h.logger.Debug("forwarding failed", zap.Int("status", failed.StatusCode), zap.Error(failed.Err))
+		h.gateway.logger.Debug("forwarding failed", zap.Int("status", failed.StatusCode), zap.Error(failed.Err))
 		w.WriteHeader(failed.StatusCode)
 		return nil
 	}
@@ -147,8 +88,12 @@ func clientVersion(h http.Header) string {
 	return version[:min(len(version), 200)]
 }
 
-// clientProject names whoever holds the client's key without telling the key.
-func clientProject(r *http.Request) string {
+// clientProject names whoever calls with a key of its own, without telling the
+// key. Vertex AI has tokens that change by the hour, and the project in the path.
+func clientProject(r *http.Request, c call) string {
+	if c.project != "" {
+		return c.project
+	}
 	key := r.Header.Get(apiKeyHeader)
 	if key == "" {
 		key = strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
@@ -159,8 +104,7 @@ func clientProject(r *http.Request) string {
 	if key == "" {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(key))
-	return "client-" + hex.EncodeToString(sum[:6])
+	return "client-" + keyID(key)
 }
 
 // publish offers the placeholders and the fields of the access log. Both are
@@ -185,10 +129,11 @@ var seen = []struct {
 	{"upstream", func(x *exchange) any { return x.upstream }},
 	{"project", func(x *exchange) any { return x.project }},
 	{"attempts", func(x *exchange) any { return x.attempts }},
+	{"wait", func(x *exchange) any { return x.waited.Seconds() }},
 	{"verdict", func(x *exchange) any { return x.verdict.class.String() }},
 	{"reason", func(x *exchange) any { return x.verdict.reason }},
 	{"images", func(x *exchange) any { return x.facts.delivered() }},
-	{"tokens", func(x *exchange) any { return x.facts.usage.total() }},
+	{"tokens", func(x *exchange) any { return x.used().total() }},
 }
 
 // placeholder resolves {http.gemini.*}.

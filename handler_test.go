@@ -21,18 +21,50 @@ import (
 // handlerOver is a handler with its defaults and a transport, without Caddy.
 func handlerOver(tb testing.TB, transport http.RoundTripper) *Handler {
 	tb.Helper()
-	h := &Handler{logger: zap.NewNop(), notes: new(noteLog)}
+	h := new(Handler)
 	h.setDefaults()
-	base := &url.URL{Scheme: "http", Host: "127.0.0.1:1"}
-	h.router = &router{
-		upstream: &upstream{name: "fake", base: base, transport: transport},
-		hold:     defaultHold, blockStatus: 400, pacific: time.UTC, now: time.Now,
-	}
+	h.gateway = &gateway{options: &h.Options, router: testRouter(h.Options, upstreamAt(tb, "http://127.0.0.1:1", transport)), notes: new(noteLog), logger: zap.NewNop()}
+	h.gateway.state = h.gateway.router.state
 	var err error
-	if h.metrics, err = registerMetrics(prometheus.NewRegistry(), h.knownModels()); err != nil {
+	if h.gateway.metrics, err = registerMetrics(prometheus.NewRegistry(), h.knownModels()); err != nil {
 		tb.Fatal(err)
 	}
 	return h
+}
+
+// keyOf is a key, or none.
+func keyOf(secret string) *apiKey {
+	if secret == "" {
+		return nil
+	}
+	return &apiKey{secret: secret, project: "fake", account: "fake", id: keyID(secret)}
+}
+
+// testRouter is a router as options make it, that shares its state with nobody.
+func testRouter(o Options, upstreams ...*upstream) *router {
+	o.setDefaults()
+	r := o.newRouter(pacific)
+	r.state = newState()
+	r.upstreams = upstreams
+	return r
+}
+
+var pacific = func() *time.Location {
+	zone, err := time.LoadLocation("America/Los_Angeles")
+	if err != nil {
+		panic(err)
+	}
+	return zone
+}()
+
+// upstreamAt is an upstream called "fake".
+func upstreamAt(tb testing.TB, base string, transport http.RoundTripper) *upstream {
+	tb.Helper()
+	u, err := url.Parse(base)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return &upstream{name: "fake", base: u, transport: transport, health: newHealth()}
 }
 
 // stalled answers with the beginning of a body and ends it with its caller.

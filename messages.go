@@ -253,6 +253,11 @@ var reasonTexts = map[reasonAt]reasonText{
 		next: "Send fewer or smaller images, or upload them with the Files API and name them by fileUri.",
 		say:  sayTooLarge, helpLink: aboutFiles,
 	},
+	{"REPEATED_BLOCK", anyStage}: {
+		what: "this gateway did not send the prompt, because a filter has blocked the same one for this account before",
+		next: adviseChange,
+		say:  sayPromptRefused, helpLink: aboutAbuse,
+	},
 	{"MALFORMED_REQUEST", anyStage}: {
 		what: "the request body is not valid JSON, so this gateway did not send it on",
 		next: "Correct the body and send it again.",

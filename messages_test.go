@@ -46,6 +46,7 @@ var explainedReasons = []reasonAt{
 	{"EMPTY_RESPONSE", "output"},
 	{"DEADLINE_EXCEEDED", ""},
 	{"BODY_TOO_LARGE", ""},
+	{"REPEATED_BLOCK", ""},
 	{"MALFORMED_REQUEST", ""},
 	{"UPSTREAM_UNAVAILABLE", ""},
 }

@@ -3,13 +3,13 @@
 package gemini
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // collectors are made once for the process: Caddy has a new registry for every
@@ -19,6 +19,7 @@ var collectors = struct {
 	attempts                 *prometheus.CounterVec
 	duration                 *prometheus.HistogramVec
 	blocked                  *prometheus.GaugeVec
+	success, healthy         *prometheus.GaugeVec
 }{
 	requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "caddy", Subsystem: "gemini", Name: "requests_total",
@@ -45,6 +46,14 @@ var collectors = struct {
 		Namespace: "caddy", Subsystem: "gemini", Name: "block_ratio",
 		Help: "Share of a project's calls that were blocked since midnight Pacific time.",
 	}, []string{"project"}),
+	success: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "caddy", Subsystem: "gemini", Name: "upstream_success_ratio",
+		Help: "Moving average of an upstream's success; blocks, limits and client errors do not count.",
+	}, []string{"upstream"}),
+	healthy: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "caddy", Subsystem: "gemini", Name: "upstream_healthy",
+		Help: "1 while an upstream gets calls, 0 while it is demoted and gets canaries only.",
+	}, []string{"upstream"}),
 }
 
 // googleModels are the models that metrics know by name; others are "other", so
@@ -69,7 +78,7 @@ type metrics struct{ models map[string]bool }
 func registerMetrics(registry *prometheus.Registry, models []string) (*metrics, error) {
 	for _, c := range []prometheus.Collector{
 		collectors.requests, collectors.attempts, collectors.images,
-		collectors.tokens, collectors.duration, collectors.blocked,
+		collectors.tokens, collectors.duration, collectors.blocked, collectors.success, collectors.healthy,
 	} {
 		if err := registry.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return nil, fmt.Errorf("registering metrics: %w", err)
@@ -90,20 +99,43 @@ func (m *metrics) observe(x *exchange, duration time.Duration) {
 	verdict := x.verdict.class.String()
 	collectors.requests.WithLabelValues(model, x.upstream, verdict, knownReason(x.verdict.reason)).Inc()
 	collectors.duration.WithLabelValues(verdict).Observe(duration.Seconds())
-	if x.attempts > 0 {
-		collectors.attempts.WithLabelValues(x.upstream, verdict).Inc()
+	for _, a := range x.story {
+		collectors.attempts.WithLabelValues(a.upstream, a.verdict.class.String()).Inc()
+		m.observeHealth(a.at)
 	}
 	if n := x.facts.delivered(); n > 0 {
 		collectors.images.WithLabelValues(model, x.upstream).Add(float64(n))
 	}
+	used := x.used()
 	for _, t := range []struct {
 		kind  string
 		count int64
-	}{{"input", x.facts.usage.input}, {"output", x.facts.usage.output}, {"thinking", x.facts.usage.thinking}} {
+	}{{"input", used.input}, {"output", used.output}, {"thinking", used.thinking}} {
 		if t.count > 0 {
 			collectors.tokens.WithLabelValues(t.kind).Add(float64(t.count))
 		}
 	}
+}
+
+// used is what all attempts have used: Google counts each.
+func (x *exchange) used() (sum usage) {
+	for _, a := range x.story {
+		sum.input += a.facts.usage.input
+		sum.output += a.facts.usage.output
+		sum.thinking += a.facts.usage.thinking
+	}
+	return sum
+}
+
+// observeHealth shows how an upstream does.
+func (m *metrics) observeHealth(u *upstream) {
+	v := u.health.view()
+	collectors.success.WithLabelValues(u.name).Set(v.success)
+	healthy := 0.0
+	if v.healthy {
+		healthy = 1
+	}
+	collectors.healthy.WithLabelValues(u.name).Set(healthy)
 }
 
 // observeBlock adds a call to the rate of blocked calls of its project and day.
@@ -129,7 +161,7 @@ func knownReason(reason string) string {
 var isKnownReason = func() map[string]bool {
 	known := map[string]bool{
 		reasonEmpty: true, reasonUnavailable: true, reasonDeadline: true, reasonTooLarge: true, reasonMalformed: true,
-		reasonCancelled:   true,
+		reasonCancelled: true, reasonRepeated: true,
 		"API_KEY_INVALID": true, "SERVICE_DISABLED": true, "IAM_PERMISSION_DENIED": true, "FAILED_PRECONDITION": true,
 	}
 	for reason := range finishReasons {
@@ -145,29 +177,6 @@ var isKnownReason = func() map[string]bool {
 	return known
 }()
 
-// account records what became of a call, once its answer has ended.
-func (h *Handler) account(x *exchange, status int, duration time.Duration) {
-	wants := x.body.wants()
-	x.model = cmp.Or(x.model, wants.model)
-	h.notes.report(h.logger, x, wants.notes)
-	h.metrics.observe(x, duration)
-	if x.attempts == 0 || x.verdict.reason == reasonCancelled {
-		return
-	}
-	blocked := x.verdict.class.isBlock()
-	if blocked || x.verdict.class == classOK { // others say nothing about the prompt
-		h.metrics.observeBlock(x.project, blocked, h.router.now().In(h.router.pacific))
-	}
-	switch {
-	case blocked:
-		h.logger.Warn("call was blocked", x.logFields(status, duration)...)
-	case x.cause != nil:
-		h.logger.Error("upstream failed", append(x.logFields(status, duration), zap.Error(x.cause))...)
-	case x.verdict.class != classOK:
-		h.logger.Info("call failed", x.logFields(status, duration)...)
-	}
-}
-
 // logFields tell about a call without its prompt or its key.
 func (x *exchange) logFields(status int, duration time.Duration) []zap.Field {
 	return []zap.Field{
@@ -181,7 +190,36 @@ func (x *exchange) logFields(status int, duration time.Duration) []zap.Field {
 		zap.String("client", x.client),
 		zap.Int("upstream_status", x.received),
 		zap.Int("status", status),
-		zap.Int64("tokens", x.facts.usage.total()),
+		zap.Int64("tokens", x.used().total()),
+		zap.Int("attempts", x.attempts),
+		zap.Duration("waited", x.waited),
 		zap.Duration("duration", duration),
 	}
+}
+
+// story is what happened to a call, attempt by attempt.
+type story []*attempt
+
+// MarshalLogArray writes the story to the log.
+func (s story) MarshalLogArray(enc zapcore.ArrayEncoder) error {
+	for _, a := range s {
+		if err := enc.AppendObject(a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// MarshalLogObject writes an attempt to the log, without prompt and key.
+func (a *attempt) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("upstream", a.upstream)
+	enc.AddString("project", a.project)
+	enc.AddDuration("wait", a.wait)
+	enc.AddInt("status", a.received)
+	enc.AddString("verdict", a.verdict.class.String())
+	enc.AddString("reason", a.verdict.reason)
+	if a.cause != nil {
+		enc.AddString("error", a.cause.Error())
+	}
+	return nil
 }

@@ -11,7 +11,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -70,32 +69,19 @@ func send(t *testing.T, base, path, body string, options ...routerOption) sent {
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	u, err := url.Parse(base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pacific, err := time.LoadLocation("America/Los_Angeles")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &router{
-		upstream:    &upstream{name: "fake", base: u, transport: transport},
-		hold:        defaultHold,
-		blockStatus: http.StatusBadRequest,
-		pacific:     pacific,
-		now:         time.Now,
-	}
+	r := testRouter(Options{Retry: &Retry{Attempts: 1}}, upstreamAt(t, base, transport))
 	in := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
 	in.Header.Set(apiKeyHeader, "client-key")
 	in.Header.Set("Cookie", "session=1")
-	x := &exchange{ctx: t.Context(), call: recognise(in)}
-	x.model = x.call.model
+	x := newExchange(in, recognise(in))
+	x.ctx = t.Context()
 	for _, option := range options {
 		option(r, x)
 	}
-	x.body = newRequestBody(in, completion{}, defaultMaxBody)
+	x.deadline = r.now().Add(time.Minute)
+	x.body = newRequestBody(in, completion{}, defaultMaxBody, true)
 	defer x.body.release()
-	x.expect = func() expectation {
+	x.expect = func(*upstream) expectation {
 		return expectation{
 			stream: x.call.events || x.call.array, image: matchesAny(defaultImageModels, x.model),
 			imagesAlone: x.body.wants().imagesAlone, thoughts: x.body.wants().thoughts, noImage: noImageAuto,
@@ -230,7 +216,7 @@ func TestRouterAnswersATimeoutWith504(t *testing.T) {
 	up := scripted(t, func(http.ResponseWriter, *http.Request) { <-release })
 	defer close(release)
 	got := send(t, up.URL, imagePath, prompt, func(r *router, _ *exchange) {
-		r.upstream.transport.(*http.Transport).ResponseHeaderTimeout = 20 * time.Millisecond
+		r.upstreams[0].transport.(*http.Transport).ResponseHeaderTimeout = 20 * time.Millisecond
 	})
 	if got.status != http.StatusGatewayTimeout || gjson.Get(got.body, "error.status").String() != "DEADLINE_EXCEEDED" {
 		t.Fatalf("client got %d: %s", got.status, got.body)
@@ -279,7 +265,7 @@ func TestRouterKeepsCredentialsApart(t *testing.T) {
 	up := scripted(t, answerWith(200, "application/json", okImage))
 	path := imagePath + "?key=client-key&$alt=json;enum-encoding=int"
 
-	send(t, up.URL+"/prefix", path, prompt, func(r *router, _ *exchange) { r.upstream.key = "its-own-key" })
+	send(t, up.URL+"/prefix", path, prompt, func(r *router, _ *exchange) { r.upstreams[0].keys = []*apiKey{keyOf("its-own-key")} })
 	first := up.seen()[0]
 	if first.header.Get(apiKeyHeader) != "its-own-key" || strings.Contains(fmt.Sprint(first), "client-key") {
 		t.Errorf("upstream with a key received %v", first)
@@ -306,7 +292,7 @@ func TestRouterReplacesTheModel(t *testing.T) {
 		"/v1beta/models/gemini-2.5-flash:generateContent":         "/v1beta/models/gemini-2.5-flash:generateContent",
 	} {
 		send(t, up.URL, asked, prompt, func(r *router, _ *exchange) {
-			r.upstream.models = []ModelRule{{Match: "*-flash-image", Model: "gemini-3-pro-image"}}
+			r.upstreams[0].models = []ModelRule{{Match: "*-flash-image", Model: "gemini-3-pro-image"}}
 		})
 		if seen := up.seen(); seen[len(seen)-1].uri != expected {
 			t.Errorf("%s arrived as %s", asked, seen[len(seen)-1].uri)

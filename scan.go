@@ -19,8 +19,9 @@ type facts struct {
 	blockMessage string // promptFeedback.blockReasonMessage (Vertex)
 	candidates   int
 	finish       string // the last finishReason
-	stopped      string // the first finishReason that is a block
-	stoppedSaid  string // and its finishMessage
+	stopped      string // the gravest finishReason that is a block, and the first of those
+	stoppedSaid  string // its finishMessage
+	stoppedClass class
 	seen, ended  uint64 // candidates that have appeared, and that have a finishReason
 
 	imageBegun bool   // bytes of an image have been seen, before any block and any sign of a draft
@@ -30,14 +31,20 @@ type facts struct {
 	toolCall   bool   // the model called a function
 	content    bool   // anything that a client could use
 	text       []byte // the beginning of the visible text
-	filtered   string // raiFilteredReason of the first filtered Imagen prediction
+	filtered   string // raiFilteredReason of the first filtered Imagen prediction, or of one that is final
 
 	errorCode    int // of an error object inside a 200
 	errorStatus  string
 	errorMessage string
 
+	ties []string // the first of its thought signatures, see wants
+
 	usage usage
 }
+
+// maxAnswerTies is how many thought signatures of an answer are enough to recognise it
+// when it comes back as history.
+const maxAnswerTies = 4
 
 // usage counts the tokens of a call as the answer reports them.
 type usage struct {
@@ -90,6 +97,7 @@ const (
 	fieldPart
 	fieldText
 	fieldThought
+	fieldSignature
 	fieldImage
 	fieldMimeType
 	fieldToolCall
@@ -118,6 +126,7 @@ var answerSchema = func() *field {
 		"candidates[].content.parts[]":                     {id: fieldPart},
 		"candidates[].content.parts[].text":                {id: fieldText, keep: maxText},
 		"candidates[].content.parts[].thought":             {id: fieldThought},
+		"candidates[].content.parts[].thoughtSignature":    {id: fieldSignature, keep: maxSignature * maxEscape},
 		"candidates[].content.parts[].inlineData.data":     {id: fieldImage},
 		"candidates[].content.parts[].inlineData.mimeType": {id: fieldMimeType, keep: maxWord},
 		"candidates[].content.parts[].fileData.fileUri":    {id: fieldImage},
@@ -288,10 +297,14 @@ func (s *answerScanner) scalar(f *field, _ []byte, kind jsonKind, value []byte, 
 		s.part.noImage = !strings.HasPrefix(strings.ToLower(string(value)), "image/")
 	case fieldThought:
 		s.part.thought = kind == jsonTrue
+	case fieldSignature:
+		if name := tieName(atSignature, string(value)); name != "" && len(s.ties) < maxAnswerTies {
+			s.ties = append(s.ties, name)
+		}
 	case fieldText:
 		s.part.text = append(s.part.text[:0], value...)
 	case fieldFiltered:
-		if s.filtered == "" {
+		if s.filtered == "" || hardened(classBlocked, string(value)) == classForbidden {
 			s.filtered = string(value)
 		}
 	case fieldErrorCode:
@@ -341,7 +354,7 @@ func (s *answerScanner) endCandidate() {
 	}
 	s.ended |= bit
 	s.facts.finish = c.finish
-	if s.stopped == "" && finishReasons[c.finish].isBlock() {
-		s.stopped, s.stoppedSaid = c.finish, c.said
+	if class := hardened(finishReasons[c.finish], c.said); class.isBlock() && class > s.stoppedClass {
+		s.stopped, s.stoppedSaid, s.stoppedClass = c.finish, c.said, class
 	}
 }

@@ -3,7 +3,6 @@
 package gemini
 
 import (
-	"cmp"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -95,10 +94,10 @@ type reference struct {
 	verdict verdict
 	settled bool
 
-	finish  string // of the candidate being read
-	thought bool   // of the part being read
-	speech  bool
-	image   bool
+	finish, said string // of the candidate being read
+	thought      bool   // of the part being read
+	speech       bool
+	image        bool
 }
 
 func (r *reference) read(documents []gjson.Result) {
@@ -207,10 +206,10 @@ func (r *reference) leave(path string) {
 		if r.finish != "" {
 			r.facts.finish = r.finish
 		}
-		if r.stopped == "" && finishReasons[r.finish].isBlock() {
-			r.stopped = r.finish
+		if c := hardened(finishReasons[r.finish], r.said); c.isBlock() && c > r.stoppedClass {
+			r.stopped, r.stoppedClass = r.finish, c
 		}
-		r.finish = ""
+		r.finish, r.said = "", ""
 	case partPath, ".choices[].message", ".choices[].delta", ".predictions[]", ".data[]":
 		switch {
 		case !r.image || r.speech:
@@ -261,8 +260,12 @@ func (r *reference) scalar(path string, v gjson.Result) {
 		}
 	case partPath + ".text", ".choices[].message.content", ".choices[].delta.content":
 		r.content = r.content || isString && v.Raw != `""`
+	case ".candidates[].finishMessage", ".choices[].finishMessage":
+		r.said = word[:min(len(word), maxMessage)]
 	case ".predictions[].raiFilteredReason":
-		r.filtered = cmp.Or(r.filtered, word)
+		if r.filtered == "" || hardened(classBlocked, word) == classForbidden {
+			r.filtered = word
+		}
 	case ".error.code":
 		r.errorCode = number
 	case ".error.status":

@@ -6,22 +6,41 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 )
 
 // upstream is one place that answers calls.
 type upstream struct {
-	name      string
-	base      *url.URL // scheme, host and an optional path prefix
-	transport http.RoundTripper
-	key       string // empty: the client's own key is passed on
-	project   string // whose limits the key counts against
-	models    []ModelRule
+	name          string
+	base          *url.URL // scheme, host and an optional path prefix; nil: the address of the request
+	transport     http.RoundTripper
+	keys          []*apiKey // empty: the client's own key is passed on
+	models        []ModelRule
+	acceptBlocked bool          // may receive prompts that were blocked elsewhere
+	probe         time.Duration // between canaries while it is demoted
+	headers       *headers.HeaderOps
+	hasCredential bool // by headers
+	health        *health
+
+	turn atomic.Uint32 // of the keys, which rotate
+}
+
+// apiKey is a key of an upstream's own.
+type apiKey struct {
+	secret  string
+	project string // whose limits it counts against, for people
+	account string // the same for machines: no two have one by accident
+	id      string // by which it is known in memory and logs: a hash
 }
 
 // mapModel says what to ask for instead of a model; the first rule decides.
@@ -34,41 +53,85 @@ func (u *upstream) mapModel(model string) string {
 	return model
 }
 
-// request is a call as it goes to the upstream. It has a context of its own
-// kind: that of the handler, not that of the proxy around it, whose dial
-// information names no real address, and a map of variables of its own, because
-// transports write to it while Caddy's handlers read theirs.
-func (u *upstream) request(in *http.Request, x *exchange) *http.Request {
-	ctx := x.ctx
-	if vars, ok := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
-		ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, maps.Clone(vars))
-	}
+// request is a call as it goes to the upstream with one of its keys, or with
+// the client's own.
+func (u *upstream) request(ctx context.Context, in *http.Request, x *exchange, key *apiKey) *http.Request {
+	target := u.url(in.URL, x, key)
 	out := (&http.Request{
 		Method:     in.Method,
-		URL:        u.url(in.URL, x),
-		Host:       u.base.Host,
+		URL:        target,
+		Host:       target.Host,
 		Proto:      "HTTP/1.1",
 		ProtoMajor: 1,
 		ProtoMinor: 1,
-		Header:     u.header(in.Header, x),
+		Header:     u.header(in.Header, x, key),
 	}).WithContext(ctx)
+	if u.base == nil {
+		out.Host = in.Host // as the proxy around it has set it
+	}
+	if u.headers != nil {
+		out.Header = out.Header.Clone() // its values are shared with the client's request
+		u.headers.ApplyToRequest(out)
+	}
 	return out
+}
+
+// context is that of one attempt. It is made from that of the call, not from
+// that of a proxy around it.
+func (u *upstream) context(x *exchange) context.Context {
+	own := attemptContext{Context: x.ctx, isProxied: u.base == nil}
+	if vars, ok := x.ctx.Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
+		own.vars = maps.Clone(vars)
+	}
+	return own
+}
+
+// attemptContext hides from a transport what belongs to the request around it:
+// the variables, which transports write to while Caddy's handlers read theirs;
+// the trace that passes 1xx answers on to the client; and, unless the call goes
+// where the proxy wants it to go, the proxy's dial information.
+type attemptContext struct {
+	context.Context
+	vars      map[string]any
+	isProxied bool
+}
+
+const dialInfo caddy.CtxKey = "reverse_proxy.dial_info"
+
+func (c attemptContext) Value(key any) any {
+	switch key {
+	case caddyhttp.VarsCtxKey:
+		return c.vars
+	case dialInfo:
+		if !c.isProxied {
+			return nil
+		}
+	}
+	value := c.Context.Value(key)
+	if _, traced := value.(*httptrace.ClientTrace); traced {
+		return nil
+	}
+	return value
 }
 
 // url puts the path of a call behind the upstream's prefix. The path is taken
 // in its escaped form, in which clients distinguish "%3A" from ":".
-func (u *upstream) url(in *url.URL, x *exchange) *url.URL {
+func (u *upstream) url(in *url.URL, x *exchange, key *apiKey) *url.URL {
+	base := u.base
+	if base == nil {
+		base = x.base
+	}
 	escaped, query := in.EscapedPath(), in.RawQuery
 	if x.forwarded() {
 		query = x.query
 	} else if model := u.mapModel(x.call.model); x.call.model != "" && model != x.call.model {
 		escaped = escaped[:x.call.modelAt] + model + escaped[x.call.modelEnd:]
 	}
-	if u.key != "" {
+	if key != nil {
 		query = withoutKey(query)
 	}
-	escaped = strings.TrimSuffix(u.base.EscapedPath(), "/") + escaped
-	out := &url.URL{Scheme: u.base.Scheme, Host: u.base.Host, RawQuery: query}
+	escaped = strings.TrimSuffix(base.EscapedPath(), "/") + escaped
+	out := &url.URL{Scheme: base.Scheme, Host: base.Host, RawQuery: query}
 	out.Path, out.RawPath = escaped, escaped
 	if unescaped, err := url.PathUnescape(escaped); err == nil {
 		out.Path = unescaped
@@ -119,7 +182,7 @@ var neededHeaders = map[string]bool{
 // header selects what goes to the upstream. Generate calls carry only what is
 // needed, and no Accept-Encoding, so that the transport undoes the compression
 // it asks for. Other calls keep their headers.
-func (u *upstream) header(in http.Header, x *exchange) http.Header {
+func (u *upstream) header(in http.Header, x *exchange, key *apiKey) http.Header {
 	out := make(http.Header, 8)
 	for name, values := range in {
 		needed := neededHeaders[name] || hasPrefix(name, neededPrefixes)
@@ -136,8 +199,8 @@ func (u *upstream) header(in http.Header, x *exchange) http.Header {
 	if x.forwarded() && len(x.apiKey) > 0 {
 		out[apiKeyHeader] = x.apiKey
 	}
-	if u.key != "" {
-		u.authorize(out, &x.call)
+	if key != nil {
+		key.authorize(out, &x.call)
 	}
 	return out
 }
@@ -163,14 +226,14 @@ var notForwarded = map[string]bool{
 	"X-Forwarded-Proto": true,
 }
 
-// authorize replaces the client's credentials by the upstream's.
-func (u *upstream) authorize(h http.Header, c *call) {
+// authorize replaces the client's credentials by the key.
+func (k *apiKey) authorize(h http.Header, c *call) {
 	delete(h, "Authorization")
 	delete(h, apiKeyHeader)
 	delete(h, "X-Goog-User-Project") // names who pays for the client's own token
 	if c.surface == surfaceOpenAI {
-		h["Authorization"] = []string{"Bearer " + u.key}
+		h["Authorization"] = []string{"Bearer " + k.secret}
 		return
 	}
-	h[apiKeyHeader] = []string{u.key}
+	h[apiKeyHeader] = []string{k.secret}
 }

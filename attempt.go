@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// attempt is what became of a call at one upstream.
+type attempt struct {
+	upstream     string
+	project      string // whose key was used
+	isOwnKey     bool   // it was the client's
+	received     int    // the upstream's status; 0 if none came
+	fault        string // why none came, in the words of RFC 9209
+	cause        error  // the same for the log; names addresses
+	verdict      verdict
+	facts        facts         // what the answer said, for the accounts
+	problem      *googleError  // if the answer was an error
+	delay        time.Duration // that the upstream asks to wait
+	wait         time.Duration // before it
+	isUnfair     bool          // says nothing about the upstream: it was cut short by the call's deadline
+	isRemembered bool          // by guard, as far as that is concerned
+	at           *upstream
+
+	// The answer, if it is the upstream's own; otherwise the status and a detail
+	// of an error of this module's.
+	res    *http.Response
+	status int
+	detail string
+}
+
+// discard gives back an answer that nobody gets.
+func (a *attempt) discard() {
+	if a.res != nil {
+		_ = a.res.Body.Close()
+		a.res = nil
+	}
+}
+
+var errDeadline = errors.New("deadline of the call")
+
+// send sends the call once and judges what comes back. The attempt ends with its
+// time, unless the verdict is certain by then.
+func (t *trip) send(in *http.Request, l *leg) *attempt {
+	x := t.x
+	a := &attempt{at: l.upstream, upstream: l.name, project: x.clientProject, isOwnKey: l.key == nil, wait: l.wait}
+	if l.key != nil {
+		a.project = l.key.project
+	}
+	ctx, cancel := context.WithCancelCause(l.context(x))
+	limit, isFair := t.timeFor(l)
+	timer := time.AfterFunc(limit, func() { cancel(errDeadline) })
+	out := l.request(ctx, in, x, l.key)
+	x.setBody(out, in, l.sent)
+	res, err := l.transport.RoundTrip(out)
+	switch {
+	case err != nil:
+		a.unanswered(x, err)
+	case res.StatusCode != http.StatusOK:
+		a.received = res.StatusCode
+		dropHopHeaders(res.Header)
+		t.refused(a, res)
+	default:
+		a.received = res.StatusCode
+		dropHopHeaders(res.Header)
+		t.judge(a, res, x.expect(l.upstream))
+	}
+	if !timer.Stop() {
+		a.discard()
+		t.cutShort(a, isFair)
+	}
+	if a.res == nil {
+		cancel(nil)
+		return a
+	}
+	a.res.Body = &attemptBody{a.res.Body, cancel}
+	return a
+}
+
+// patience is what every attempt is given before another upstream is asked
+// instead: the slowest images take most of a minute (wire §10).
+const patience = time.Minute
+
+// timeFor is how long an attempt may take: to the deadline of the call, but half
+// of that if another upstream could still take over from one that hangs. It is
+// fair if an upstream that does not make it deserves to be blamed.
+func (t *trip) timeFor(l *leg) (limit time.Duration, isFair bool) {
+	left := t.x.deadline.Sub(l.boarded)
+	canGoElsewhere := len(t.stations) > 1 && t.pin == nil && t.x.attempts < t.retry.attempts
+	switch half := left / 2; {
+	case l.trial.canary && canGoElsewhere:
+		return half, true
+	case canGoElsewhere && half >= patience:
+		return half, true
+	}
+	return left, !t.x.isHurried && l.boarded.Sub(t.x.arrived) < time.Second
+}
+
+// attemptBody ends its attempt when it is closed, not before: the transport
+// would break off the answer.
+type attemptBody struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+// Close closes the answer.
+func (b *attemptBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.cancel(nil)
+	return err
+}
+
+// cutShort makes an attempt one that has not been answered in time. A block that
+// is certain remains one.
+func (t *trip) cutShort(a *attempt, isFair bool) {
+	if a.verdict.class.isBlock() {
+		a.status = t.statusOf(a.verdict)
+		return
+	}
+	a.verdict = verdict{class: classTransient, reason: reasonDeadline}
+	a.status, a.fault, a.cause, a.problem = http.StatusGatewayTimeout, "http_response_timeout", errDeadline, nil
+	a.detail = fmt.Sprintf("no answer came from the upstream %q in time", a.upstream)
+	a.isUnfair = !isFair
+}
+
+// ofThisHop are the headers that concern one connection only (RFC 9110
+// §7.6.1), and Alt-Svc, which offers what the upstream has and this server has
+// not.
+var ofThisHop = []string{
+	"Alt-Svc", "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+}
+
+// dropHopHeaders also drops what the field Connection names.
+func dropHopHeaders(h http.Header) {
+	for _, names := range h["Connection"] {
+		for name := range strings.SplitSeq(names, ",") {
+			h.Del(strings.TrimSpace(name))
+		}
+	}
+	for _, name := range ofThisHop {
+		h.Del(name)
+	}
+}
+
+func (x *exchange) setBody(out, in *http.Request, rd rendering) {
+	if x.body == nil {
+		out.Body, out.ContentLength, out.Trailer = in.Body, in.ContentLength, in.Trailer
+		return
+	}
+	out.Body, out.ContentLength = x.body.reader(rd), x.body.length(rd)
+	if encoding := in.Header["Content-Encoding"]; len(encoding) > 0 && !x.body.decoded() {
+		out.Header["Content-Encoding"] = encoding
+	}
+	out.GetBody = x.body.getBody(rd) // lets the transport repeat the call on a fresh connection when a kept one was dead
+}
+
+// judge holds the answer until its verdict is certain.
+func (t *trip) judge(a *attempt, res *http.Response, expect expectation) {
+	answer := t.newAnswer(a, res, expect)
+	v := answer.hold(t.hold)
+	a.verdict = v
+	if v.status > 0 {
+		t.failed(a, answer, res)
+		return
+	}
+	if v.class == classOK || v.class.isBlock() && t.blockStatus == 0 {
+		a.res = answer.response(res)
+		return
+	}
+	if v.class == classBlocked {
+		if answer.hearOut(); answer.scan.stoppedClass == classForbidden {
+			a.verdict, _ = answer.scan.block()
+		}
+	}
+	_ = answer.Close()
+	if answer.failure != nil && a.verdict.class == classTransient {
+		a.fault, a.cause = faultOf(answer.failure), answer.failure
+	}
+	a.status = t.statusOf(a.verdict)
+}
+
+// statusOf is the HTTP status for a verdict that ends in an error of ours.
+func (r *router) statusOf(v verdict) int {
+	if v.class.isBlock() && r.blockStatus > 0 {
+		return r.blockStatus
+	}
+	return http.StatusServiceUnavailable
+}
+
+// failed makes an error of a 200 that holds one: Google's own object, with the
+// status it names.
+func (t *trip) failed(a *attempt, answer *answer, res *http.Response) {
+	object := answer.failed()
+	_ = answer.Close()
+	res.StatusCode = a.verdict.status
+	res.Header.Set("Content-Type", contentType)
+	res.Header.Set("Content-Length", strconv.Itoa(len(object)))
+	res.ContentLength = int64(len(object))
+	res.Body = io.NopCloser(bytes.NewReader(object))
+	t.understand(a, res, object)
+}
+
+// understand finds out what an error of the upstream's means, and adds the
+// Retry-After that Google leaves out.
+func (t *trip) understand(a *attempt, res *http.Response, body []byte) {
+	a.res = res
+	a.problem = parseGoogleError(res.StatusCode, body)
+	a.verdict = a.problem.verdict()
+	a.delay, _ = a.problem.delay(res.Header, t.now())
+	if after := a.problem.retryAfter(t.now(), t.pacific); after != "" {
+		res.Header.Set("Retry-After", after)
+	}
+}
+
+const contentType = "application/json; charset=UTF-8"
+
+func (t *trip) newAnswer(a *attempt, res *http.Response, expect expectation) *answer {
+	x := t.x
+	form := formUnary
+	switch {
+	case x.call.surface == surfaceOpenAI && expect.stream:
+		form = formOpenAI
+	case x.call.events:
+		form = formEvents
+	case x.call.array:
+		form = formArray
+	}
+	events := form == formEvents || form == formOpenAI
+	if isEventStream(res) {
+		events = true // whatever was asked for
+		if form == formArray {
+			form = formEvents
+		}
+	}
+	held := &answer{
+		source: decoded(res),
+		scan:   newAnswerScanner(&a.facts, events, x.call.enums()),
+		expect: expect,
+		form:   form,
+		late:   func(v verdict) { a.verdict = v },
+	}
+	if t.blockStatus > 0 {
+		held.explain = func(v verdict) []byte { return x.error(v, t.blockStatus).body(x.call.surface) }
+	}
+	return held
+}
+
+func isEventStream(res *http.Response) bool {
+	return strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream")
+}
+
+// response is the upstream's response with the judged body.
+func (a *answer) response(res *http.Response) *http.Response {
+	res.Body = a
+	switch {
+	case a.form != formUnary: // an error may be added
+		res.ContentLength = -1
+		res.Header.Del("Content-Length")
+	case a.complete():
+		res.ContentLength = a.held.end
+		res.Header.Set("Content-Length", strconv.FormatInt(a.held.end, 10))
+	}
+	return res
+}
+
+// maxErrorBody is how much of an error is read to understand it; Google's are
+// at most a few kilobytes.
+const maxErrorBody = 64 << 10
+
+// refused reads an answer that is an error already. Should nothing better come,
+// it goes to the client as it is, with the Retry-After that Google leaves out.
+func (t *trip) refused(a *attempt, res *http.Response) {
+	if res.StatusCode < 400 { // no answer of this API; to follow a redirect is to give away the key
+		_ = res.Body.Close()
+		a.verdict, a.status = verdict{class: classTransient, reason: reasonEmpty}, http.StatusServiceUnavailable
+		return
+	}
+	body := decoded(res)
+	head, err := io.ReadAll(io.LimitReader(body, maxErrorBody))
+	res.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), body), body}
+	t.understand(a, res, head)
+	if err != nil {
+		a.discard()
+		a.status, a.fault, a.cause = res.StatusCode, faultOf(err), err
+		a.verdict.reason = cmp.Or(a.verdict.reason, reasonUnavailable)
+		a.detail = fmt.Sprintf("the upstream %q answered with this error, which broke off (%s)", a.upstream, a.fault)
+	}
+}
+
+// unanswered finds out why there is no answer.
+func (a *attempt) unanswered(x *exchange, err error) {
+	if cause := x.bodyError(err); cause != nil {
+		a.badBody(cause)
+		return
+	}
+	a.fault, a.cause = faultOf(err), err
+	a.verdict, a.status = verdict{class: classTransient, reason: reasonUnavailable}, http.StatusServiceUnavailable
+	if isTimeout(err) {
+		a.verdict.reason, a.status = reasonDeadline, http.StatusGatewayTimeout
+	}
+	a.detail = fmt.Sprintf("no answer came from the upstream %q (%s)", a.upstream, a.fault)
+}
+
+// bodyError is why the client's body failed, if that is what ended the attempt.
+func (x *exchange) bodyError(err error) error {
+	if x.body != nil {
+		return x.body.err()
+	}
+	if overSite, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return overSite
+	}
+	return nil
+}
+
+// badBody is the end of a request whose body cannot be sent on.
+func (a *attempt) badBody(cause error) {
+	a.verdict = verdict{class: classClient, reason: reasonMalformed}
+	a.status = http.StatusBadRequest
+	var malformed *jsonError
+	var overSite *http.MaxBytesError // a limit of the site's own, set with request_body
+	switch {
+	case errors.Is(cause, errTooLarge), errors.As(cause, &overSite):
+		a.verdict.reason, a.status = reasonTooLarge, http.StatusRequestEntityTooLarge
+	case errors.Is(cause, errNoRoom):
+		a.verdict.reason, a.status = reasonTooLarge, http.StatusRequestEntityTooLarge
+		a.detail = "the request is too large to be kept in memory, and the temporary folder cannot be written"
+		a.cause = cause
+	case errors.As(cause, &malformed):
+		a.detail = "the request body is not JSON, so that it could not be completed: " + malformed.Error()
+	default:
+		a.detail = "the request body could not be read to its end"
+	}
+}

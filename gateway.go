@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+)
+
+// gateway is a configuration at work: what its two doors, the handler and the
+// transport of a reverse_proxy, have in common.
+type gateway struct {
+	options *Options
+	router  *router
+	state   *state
+	metrics *metrics
+	notes   *noteLog
+	logger  *zap.Logger
+}
+
+// build sets up the gateway. It makes no connection.
+func (o *Options) build(ctx caddy.Context) (*gateway, error) {
+	pacific, err := time.LoadLocation("America/Los_Angeles")
+	if err != nil {
+		return nil, fmt.Errorf("loading the time zone of Google's daily quotas (build with time/tzdata): %w", err)
+	}
+	g := &gateway{options: o, notes: new(noteLog), logger: ctx.Logger()}
+	if g.metrics, err = registerMetrics(ctx.GetMetricsRegistry(), o.knownModels()); err != nil {
+		return nil, err
+	}
+	g.router = o.newRouter(pacific)
+	if g.router.tell, err = announcer(ctx); err != nil {
+		return nil, err
+	}
+	if g.state, err = loadState(ctx, g.logger); err != nil {
+		return nil, err
+	}
+	g.router.state = g.state
+	if err = g.addUpstreams(ctx); err != nil {
+		g.state.release()
+		return nil, err
+	}
+	return g, nil
+}
+
+// newRouter is a router that lacks what is shared and where to send calls.
+func (o *Options) newRouter(pacific *time.Location) *router {
+	r := &router{
+		imageModels: o.ImageModels,
+		hold:        o.Hold,
+		retry:       retryRules{attempts: o.Retry.Attempts, deadline: time.Duration(o.Retry.Deadline)},
+		pacing: pacing{
+			initial: time.Duration(o.Retry.Backoff.Initial), max: time.Duration(o.Retry.Backoff.Max),
+			jitter: *o.Retry.Jitter, random: rand.Float64,
+		},
+		budget:     o.Retry.Budget.provision(),
+		guardFor:   time.Duration(*o.Guard),
+		rephrasing: o.rephrasing(),
+		pacific:    pacific,
+		now:        time.Now,
+		sleep:      sleep,
+		tell:       func(string, map[string]any) {},
+	}
+	if o.BlockStatus != blockPass {
+		r.blockStatus, _ = strconv.Atoi(o.BlockStatus.String())
+	}
+	return r
+}
+
+// cleanup gives back what is shared with other configurations.
+func (g *gateway) cleanup() { g.state.release() }
+
+func (g *gateway) addUpstreams(ctx caddy.Context) error {
+	for i := range g.options.Upstreams {
+		option := &g.options.Upstreams[i]
+		u, err := option.provision(ctx)
+		if err != nil {
+			return fmt.Errorf("upstream %q: %w", option.Name, err)
+		}
+		u.health = g.state.healthOf(option.Name, option.URL)
+		g.router.upstreams = append(g.router.upstreams, u)
+		g.metrics.observeHealth(u)
+	}
+	return nil
+}
+
+// announcer emits events through Caddy's events app, beside the call that they
+// are about: whoever listens may take time. A configuration that has been
+// replaced emits none.
+func announcer(ctx caddy.Context) (func(string, map[string]any), error) {
+	module, err := ctx.App("events")
+	if err != nil {
+		return nil, fmt.Errorf("getting the events app: %w", err)
+	}
+	app := module.(*caddyevents.App)
+	return func(name string, data map[string]any) {
+		name = "gemini." + name
+		if ctx.Err() == nil && app.ShouldEmit(name) {
+			go app.Emit(ctx, name, data)
+		}
+	}, nil
+}
+
+// sleep waits for a time or for the end of the context.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// open begins the work on a generate call.
+func (g *gateway) open(r *http.Request, c call) *exchange {
+	now := g.router.now()
+	x := newExchange(r, c)
+	x.arrived = now
+	x.deadline = deadlineOf(now, g.router.retry.deadline, r.Header.Get("X-Server-Timeout"))
+	x.isHurried = x.deadline.Before(now.Add(g.router.retry.deadline))
+	x.publish(r)
+	keep := g.router.retry.attempts > 1 || g.router.guardFor > 0
+	x.body = newRequestBody(r, g.completion(r, x), g.options.MaxBody, keep)
+	x.expect = func(u *upstream) expectation { return g.expectation(x, u) }
+	return x
+}
+
+func newExchange(r *http.Request, c call) *exchange {
+	project := clientProject(r, c)
+	return &exchange{
+		ctx:           r.Context(),
+		call:          c,
+		model:         c.model,
+		language:      strings.Join(r.Header["Accept-Language"], ","),
+		client:        clientVersion(r.Header),
+		clientProject: project,
+		attempt:       &attempt{project: project}, // until there is a real one
+	}
+}
+
+// completion is what the call's body must carry. What only some upstreams need
+// is left out for the others when it is sent.
+func (g *gateway) completion(r *http.Request, x *exchange) completion {
+	isForm := strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/")
+	c := completion{
+		vertex:  x.call.surface == surfaceVertex,
+		renames: x.call.namesModelInBody() && !isForm && g.router.mapsModels(),
+	}
+	if g.options.Inject == injectOff || !x.call.completable() {
+		return c
+	}
+	c.safety = g.options.settings
+	for _, u := range g.router.upstreams {
+		if g.router.isImageModel(u, x.model) {
+			c.modalities = g.options.ResponseModalities
+		}
+	}
+	return c
+}
+
+func (r *router) mapsModels() bool {
+	for _, u := range r.upstreams {
+		if len(u.models) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// isImageModel goes by the name that the client used and by the name that the
+// upstream is asked for.
+func (r *router) isImageModel(u *upstream, model string) bool {
+	mapped := u.mapModel(model)
+	return matchesAny(r.imageModels, model) || mapped != model && matchesAny(r.imageModels, mapped)
+}
+
+// expectation is what the client wants of an upstream, once its body has been
+// read.
+func (g *gateway) expectation(x *exchange, u *upstream) expectation {
+	wants := x.body.wants()
+	api := x.call.imageAPI()
+	return expectation{
+		stream:      x.call.events || x.call.array || x.call.surface == surfaceOpenAI && wants.stream,
+		image:       api || x.call.completable() && (wants.images || g.router.isImageModel(u, x.model)),
+		imageAPI:    api,
+		imagesAlone: wants.imagesAlone,
+		thoughts:    wants.thoughts,
+		noImage:     noImage(g.options.NoImage),
+		commitText:  g.options.StreamCommit == commitText,
+		unjudged:    x.call.surface == surfaceInteractions,
+	}
+}
+
+// abandoned accounts for a call whose client left before it had an answer.
+func (g *gateway) abandoned(x *exchange) {
+	if !x.verdict.class.isBlock() {
+		gone := *x.attempt // the verdict of the call is not that of its last attempt
+		gone.verdict = verdict{class: classClient, reason: reasonCancelled}
+		x.attempt = &gone
+	}
+	g.account(x, statusClientGone)
+}
+
+// delivered accounts for a call whose answer has ended; err is how it broke off,
+// if it did so on the upstream's side.
+func (g *gateway) delivered(x *exchange, status int, err error) {
+	if err != nil {
+		x.verdict, x.cause = verdict{class: classTransient, reason: reasonUnavailable}, err
+	}
+	g.account(x, status)
+}
+
+// account records what became of a call.
+func (g *gateway) account(x *exchange, status int) {
+	wants := x.body.wants()
+	x.model = cmp.Or(x.model, wants.model)
+	duration := g.router.now().Sub(x.arrived)
+	g.notes.report(g.logger, x, wants.notes)
+	g.metrics.observe(x, duration)
+	if len(x.story) > 1 {
+		g.logger.Info("call took several attempts", append(x.logFields(status, duration), zap.Array("story", story(x.story)))...)
+	}
+	switch {
+	case x.verdict.reason == reasonCancelled:
+		return
+	case x.verdict.reason == reasonRepeated:
+		g.logger.Warn("call was refused, because its prompt was blocked before",
+			append(x.logFields(status, duration), zap.String("blocked_reason", x.verdict.blocked))...)
+		return
+	case x.attempts == 0 && x.cause != nil:
+		g.logger.Error("request could not be kept", append(x.logFields(status, duration), zap.Error(x.cause))...)
+	}
+	if x.attempts == 0 {
+		return
+	}
+	g.router.conclude(x)
+	blocked := x.verdict.class.isBlock()
+	if blocked || x.verdict.class == classOK { // others say nothing about the prompt
+		g.metrics.observeBlock(x.project, blocked, g.router.now().In(g.router.pacific))
+	}
+	switch {
+	case blocked:
+		g.logger.Warn("call was blocked", x.logFields(status, duration)...)
+	case x.cause != nil && !errors.Is(x.cause, errDeadline):
+		g.logger.Error("upstream failed", append(x.logFields(status, duration), zap.Error(x.cause))...)
+	case x.verdict.class != classOK:
+		g.logger.Info("call failed", x.logFields(status, duration)...)
+	}
+}
+
+// conclude learns from the end of an answer: a block that came late, and where
+// the thought signatures in it belong.
+func (r *router) conclude(x *exchange) {
+	switch {
+	case x.verdict.class.isBlock():
+		if !x.isRemembered { // it came late: then no attempt has followed
+			x.trip.remember(x.last, x.attempt)
+		}
+		r.tell("blocked", map[string]any{
+			"model": x.model, "upstream": x.upstream, "project": x.project, "class": x.verdict.class.String(),
+			"reason": x.verdict.reason, "stage": x.verdict.stage,
+		})
+	case x.verdict.class == classOK:
+		r.tie(x)
+	}
+}

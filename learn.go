@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import "time"
+
+// learn draws the consequences of an attempt, for this call and for those after
+// it.
+func (t *trip) learn(l *leg, a *attempt) {
+	now := t.now()
+	d := decisions[a.verdict.class]
+	if d.other == whereAccepted || a.verdict.class == classForbidden {
+		t.stopped(l, a)
+	}
+	switch d.same {
+	case never:
+		l.closed = true
+	case afterBackoff:
+		l.notBefore = now.Add(t.backoff(l, a))
+	case afterDelay:
+		t.coolDown(l, a, now)
+	case afterMidnight:
+		t.exhaust(l, now)
+	case withNextKey:
+		t.reject(l, a, now)
+	case repaired:
+		t.again = t.repairedLeg(l)
+	case rephrased:
+		t.again = t.rephrasedLeg(l)
+	}
+	if a.verdict.class == classOK || a.verdict.class.isBlock() {
+		t.hasHelped(l, now)
+	}
+	t.isEnd = d.other == never && t.again == nil
+}
+
+// backoff is how long an upstream that has failed is left alone: as long as it
+// says, else longer each time.
+func (t *trip) backoff(l *leg, a *attempt) time.Duration {
+	l.failures++
+	if a.delay > 0 {
+		return a.delay
+	}
+	return t.pacing.backoff(l.failures - 1)
+}
+
+// maxCooldown bounds what an upstream can announce. A daily quota is never
+// further away.
+const maxCooldown = 24 * time.Hour
+
+// coolDown leaves a project and model alone for as long as the upstream says, for
+// this call and all others. Where it does not say, only this call waits.
+func (t *trip) coolDown(l *leg, a *attempt, now time.Time) {
+	if a.delay > 0 {
+		t.state.cooldowns.extend(l.scope, cooldown{Class: a.verdict.class}, now.Add(min(a.delay, maxCooldown)), now)
+		return
+	}
+	if t.rest == nil {
+		t.rest = make(map[string]time.Time)
+	}
+	t.rest[l.scope] = now.Add(t.backoff(l, a))
+}
+
+// exhaust leaves a project and model alone until its daily quota begins anew.
+func (t *trip) exhaust(l *leg, now time.Time) {
+	until := midnight(now, t.pacific)
+	if known, ok := t.state.cooldowns.get(l.scope, now); !ok || known.Class != classExhausted {
+		t.tell("quota_exhausted", map[string]any{"upstream": l.name, "project": t.x.project, "model": l.model, "until": until})
+	}
+	t.state.cooldowns.extend(l.scope, cooldown{Class: classExhausted}, until, now)
+}
+
+// setAside is for how long a key that was rejected is not used while there is
+// another. Then it is tried again, in case somebody has paid or unblocked it.
+const setAside = 10 * time.Minute
+
+// reject sets a key aside: for the model only if its tier has no access to that
+// (wire §7, "limit: 0"). A client's own key is the client's business: only this
+// call goes elsewhere.
+func (t *trip) reject(l *leg, a *attempt, now time.Time) {
+	if l.key == nil {
+		l.closed = true
+		return
+	}
+	l.spent = true
+	if t.mayBeClients(a) {
+		return
+	}
+	name := l.key.id
+	if a.problem.noAccess {
+		name = modelKey(l.key, l.model)
+	}
+	if _, known := t.state.rejected.get(name, now); !known {
+		t.tell("key_rejected", map[string]any{
+			"upstream": l.name, "project": l.key.project, "key": l.key.id, "reason": a.verdict.reason, "status": a.received,
+		})
+	}
+	t.state.rejected.put(name, struct{}{}, now.Add(setAside), now)
+}
+
+// mayBeClients tells a refusal that the call itself may have caused: it names
+// what belongs to somebody else, or is written for an API that takes no keys. It
+// must not take a key away from all other calls.
+func (t *trip) mayBeClients(a *attempt) bool {
+	isDenied := a.problem.code == 401 || a.problem.code == 403
+	return isDenied && (t.pin != nil || t.x.call.surface == surfaceVertex)
+}
+
+func modelKey(key *apiKey, model string) string { return key.id + "\n" + model }
+
+// isSetAside tells whether a key has been rejected lately.
+func (r *router) isSetAside(key *apiKey, model string, now time.Time) bool {
+	if key == nil || r.state.rejected.isEmpty() {
+		return false
+	}
+	if _, rejected := r.state.rejected.get(key.id, now); rejected {
+		return true
+	}
+	_, rejected := r.state.rejected.get(modelKey(key, model), now)
+	return rejected
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// response is what the client gets.
+func (x *exchange) response(in *http.Request) *http.Response {
+	if x.verdict.class == classTransient && mayPassUnchanged[x.verdict.reason] {
+		x.verdict.class = classBlocked // there has been no second time
+	}
+	if x.res != nil {
+		return x.finished(x.res, in)
+	}
+	e := x.error(x.verdict, x.status)
+	e.detail = x.detail
+	return x.finished(e.response(x.call.surface), in)
+}
+
+func (x *exchange) finished(res *http.Response, in *http.Request) *http.Response {
+	res.Request = in
+	if in.ProtoMajor > 1 {
+		res.Header.Del("Connection") // has no meaning there, and HTTP/3 clients fail on it
+	}
+	res.Header.Add("Proxy-Status", x.proxyStatus())
+	return res
+}
+
+func (x *exchange) error(v verdict, status int) *apiError {
+	return &apiError{code: status, verdict: v, model: x.model, upstream: x.upstream, attempts: x.attempts, language: x.language}
+}
+
+// body is the error in the form of the surface it answers on.
+func (e *apiError) body(s surface) []byte {
+	if s == surfaceOpenAI {
+		return e.openAI()
+	}
+	return e.native()
+}
+
+// response is the error as an upstream could have sent it.
+func (e *apiError) response(s surface) *http.Response {
+	body := e.body(s)
+	header := http.Header{
+		"Content-Type":   {contentType},
+		"Content-Length": {strconv.Itoa(len(body))},
+		"X-Should-Retry": {"false"}, // stops openai's clients from sending it again (wire §8)
+	}
+	if e.code == http.StatusTooManyRequests && !e.verdict.class.isBlock() {
+		header.Del("X-Should-Retry")
+	}
+	if e.code == http.StatusRequestEntityTooLarge {
+		header.Set("Connection", "close") // the rest of the body is not worth reading
+	}
+	return &http.Response{
+		StatusCode:    e.code,
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        header,
+		ContentLength: int64(len(body)),
+		Body:          io.NopCloser(bytes.NewReader(body)),
+	}
+}
+
+// proxyStatus is this hop's entry in the Proxy-Status field (RFC 9209).
+func (x *exchange) proxyStatus() string {
+	entry := errorDomain
+	if x.upstream != "" {
+		entry += fmt.Sprintf("; next-hop=%q", x.upstream)
+	}
+	if x.received > 0 {
+		entry += "; received-status=" + strconv.Itoa(x.received)
+	}
+	if x.fault != "" {
+		entry += "; error=" + x.fault
+	}
+	if x.attempts > 1 {
+		entry += "; attempts=" + strconv.Itoa(x.attempts)
+	}
+	if details := x.details(); details != "" {
+		entry += fmt.Sprintf("; details=%q", details)
+	}
+	return entry
+}
+
+// details are the reason of the verdict and what had to be done to the call.
+func (x *exchange) details() string {
+	if x.repaired == "" {
+		return x.verdict.reason
+	}
+	return strings.TrimPrefix(x.verdict.reason+"; "+x.repaired, "; ")
+}
+
+// faultOf names a network failure in the words of RFC 9209 §2.3. The words of
+// the error itself are for the log: they name addresses.
+func faultOf(err error) string {
+	text := err.Error()
+	for _, f := range faults {
+		if strings.Contains(text, f.text) {
+			return f.fault
+		}
+	}
+	if isTimeout(err) {
+		return "connection_timeout"
+	}
+	return "connection_terminated"
+}
+
+// faults go by the text of an error, because Caddy's transports hide the type of
+// what happens when they dial: reverseproxy.DialError does not unwrap.
+var faults = []struct{ text, fault string }{
+	{"connection refused", "connection_refused"},
+	{"no such host", "dns_error"},
+	{"network is unreachable", "destination_ip_unroutable"},
+	{"no route to host", "destination_ip_unroutable"},
+	{"timeout awaiting response headers", "http_response_timeout"},
+	{"x509: ", "tls_certificate_error"},
+	{"certificate", "tls_certificate_error"},
+	{"tls: ", "tls_protocol_error"},
+	{"malformed HTTP", "http_protocol_error"},
+	{"malformed chunked encoding", "http_protocol_error"},
+	{"gzip: ", "http_response_content_coding"},
+	{"flate: ", "http_response_content_coding"},
+	{"EOF", "http_response_incomplete"},
+}
+
+func isTimeout(err error) bool {
+	var n net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &n) && n.Timeout()
+}
