@@ -255,8 +255,10 @@ func TestRequestHeaders(t *testing.T) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}
-	x := &exchange{call: recognise(httptest.NewRequest(http.MethodPost, "/v1/models/m:generateContent", nil))}
-	if got := (&upstream{}).header(http.Header{}, x, nil); len(got) != 1 || got.Get("User-Agent") != "" {
-		t.Errorf("headers appear from nowhere: %v", got)
+	r := httptest.NewRequest(http.MethodPost, "/v1/models/m:generateContent", nil)
+	x := &exchange{call: recognise(r), ctx: t.Context()}
+	sent := (&upstream{base: r.URL}).request(t.Context(), r, x, nil).Header
+	if names := sent["User-Agent"]; len(sent) != 1 || len(names) != 1 || names[0] != "" {
+		t.Errorf("headers appear from nowhere: %v", sent)
 	}
 }

@@ -248,12 +248,13 @@ func (g *gateway) account(x *exchange, status int) {
 		return
 	}
 	g.router.conclude(x)
-	blocked := x.verdict.class.isBlock()
-	if blocked || x.verdict.class == classOK { // others say nothing about the prompt
-		g.metrics.observeBlock(x.project, blocked, g.router.now().In(g.router.pacific))
+	for _, a := range x.story { // each is one at Google
+		if blocked := a.verdict.class.isBlock(); blocked || a.verdict.class == classOK { // others say nothing about the prompt
+			g.metrics.observeBlock(a.project, blocked, g.router.now().In(g.router.pacific))
+		}
 	}
 	switch {
-	case blocked:
+	case x.verdict.class.isBlock():
 		g.logger.Warn("call was blocked", x.logFields(status, duration)...)
 	case x.cause != nil && !errors.Is(x.cause, errDeadline):
 		g.logger.Error("upstream failed", append(x.logFields(status, duration), zap.Error(x.cause))...)

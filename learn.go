@@ -20,7 +20,7 @@ func (t *trip) learn(l *leg, a *attempt) {
 	case afterDelay:
 		t.coolDown(l, a, now)
 	case afterMidnight:
-		t.exhaust(l, now)
+		t.exhaust(l, a, now)
 	case withNextKey:
 		t.reject(l, a, now)
 	case repaired:
@@ -31,7 +31,7 @@ func (t *trip) learn(l *leg, a *attempt) {
 	if a.verdict.class == classOK || a.verdict.class.isBlock() {
 		t.hasHelped(l, now)
 	}
-	t.isEnd = d.other == never && t.again == nil
+	t.isEnd = t.isEnd || d.other == never && t.again == nil
 }
 
 // backoff is how long an upstream that has failed is left alone: as long as it
@@ -51,6 +51,7 @@ const maxCooldown = 24 * time.Hour
 // coolDown leaves a project and model alone for as long as the upstream says, for
 // this call and all others. Where it does not say, only this call waits.
 func (t *trip) coolDown(l *leg, a *attempt, now time.Time) {
+	l.refusals++
 	if a.delay > 0 {
 		t.state.cooldowns.extend(l.scope, cooldown{Class: a.verdict.class}, now.Add(min(a.delay, maxCooldown)), now)
 		return
@@ -58,14 +59,14 @@ func (t *trip) coolDown(l *leg, a *attempt, now time.Time) {
 	if t.rest == nil {
 		t.rest = make(map[string]time.Time)
 	}
-	t.rest[l.scope] = now.Add(t.backoff(l, a))
+	t.rest[l.scope] = now.Add(t.pacing.backoff(l.refusals - 1))
 }
 
 // exhaust leaves a project and model alone until its daily quota begins anew.
-func (t *trip) exhaust(l *leg, now time.Time) {
+func (t *trip) exhaust(l *leg, a *attempt, now time.Time) {
 	until := midnight(now, t.pacific)
 	if known, ok := t.state.cooldowns.get(l.scope, now); !ok || known.Class != classExhausted {
-		t.tell("quota_exhausted", map[string]any{"upstream": l.name, "project": t.x.project, "model": l.model, "until": until})
+		t.tell("quota_exhausted", map[string]any{"upstream": l.name, "project": a.project, "model": l.model, "until": until})
 	}
 	t.state.cooldowns.extend(l.scope, cooldown{Class: classExhausted}, until, now)
 }

@@ -131,9 +131,14 @@ func (t *trip) rephrase() bool {
 		}
 		t.variant = n + 1
 		p := phrasing{edits: edits}
-		if record, _ := t.recall(&p); record == nil {
+		record, _ := t.recall(&p)
+		if record == nil {
 			t.phrasing = p
 			return true
+		}
+		if record.Class == classForbidden { // what led there must not go anywhere else
+			t.repeat, t.isEnd = record, true
+			break
 		}
 	}
 	t.phrasing = t.original

@@ -20,6 +20,9 @@ func (x *exchange) response(in *http.Request) *http.Response {
 		x.verdict.class = classBlocked // there has been no second time
 	}
 	if x.res != nil {
+		if x.res.StatusCode >= 500 && len(x.story) > 1 {
+			x.res.Header.Set("X-Should-Retry", "false") // it has been tried again (wire §8)
+		}
 		return x.finished(x.res, in)
 	}
 	e := x.error(x.verdict, x.status)

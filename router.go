@@ -151,10 +151,29 @@ func (r *router) travel(in *http.Request, x *exchange) (err error) {
 		if err := x.ctx.Err(); err != nil {
 			return err
 		}
+		if err := t.hearRest(); err != nil {
+			x.attempt.discard()
+			x.attempt = &attempt{project: x.clientProject}
+			x.badBody(err)
+			return nil
+		}
 	}
 	if x.attempts == 0 || t.repeat != nil && x.verdict.class == classRepairable {
 		t.refuse()
 	}
+	return nil
+}
+
+// hearRest reads the rest of a body that was sent while it was read, before it is
+// sent again: it must be whole, and may say where the call belongs.
+func (t *trip) hearRest() error {
+	if t.isEnd || t.x.attempts >= t.retry.attempts || t.x.attempts > 1 {
+		return nil
+	}
+	if err := t.x.body.readAll(); err != nil {
+		return err
+	}
+	t.pin = t.pinned(t.x.body.wants().ties)
 	return nil
 }
 

@@ -88,7 +88,9 @@ func (t *Transport) Cleanup() error {
 }
 
 // RoundTrip answers a request that reverse_proxy has prepared.
-func (t *Transport) RoundTrip(in *http.Request) (*http.Response, error) {
+func (t *Transport) RoundTrip(proxied *http.Request) (*http.Response, error) {
+	in := proxied.WithContext(proxied.Context())
+	hideKeys(proxied)
 	c := recognise(in)
 	var x *exchange
 	if c.generates {
@@ -112,6 +114,21 @@ func (t *Transport) RoundTrip(in *http.Request) (*http.Response, error) {
 	}
 	res.Body = &accountedBody{ReadCloser: res.Body, gateway: t.gateway, x: x, status: res.StatusCode}
 	return res, nil
+}
+
+// hideKeys takes the client's keys out of a request that reverse_proxy logs at
+// debug level when it has been answered. Before it is sent again its headers are
+// made anew, because there are RequestHeaderOps.
+func hideKeys(r *http.Request) {
+	if _, ok := r.Header[apiKeyHeader]; ok {
+		r.Header = r.Header.Clone()
+		r.Header.Del(apiKeyHeader)
+	}
+	if keyIn(r.URL.RawQuery) != "" {
+		shown := *r.URL
+		shown.RawQuery = withoutKey(shown.RawQuery)
+		r.RequestURI = shown.RequestURI()
+	}
 }
 
 // accountedBody is an answer that is accounted for when reverse_proxy closes
@@ -170,10 +187,12 @@ func (t *Transport) OverrideHealthCheckScheme(base *url.URL, _ string) {
 }
 
 // RequestHeaderOps names the address in the Host header, as Caddy's own
-// transport does for TLS: Google's servers go by it.
+// transport does for TLS: Google's servers go by it. There are some in any case,
+// so that reverse_proxy makes the headers anew when it sends a request again; see
+// hideKeys.
 func (t *Transport) RequestHeaderOps() *headers.HeaderOps {
 	if !t.TLS {
-		return nil
+		return new(headers.HeaderOps)
 	}
 	return &headers.HeaderOps{Set: http.Header{"Host": {"{http.reverse_proxy.upstream.hostport}"}}}
 }

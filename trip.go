@@ -45,6 +45,7 @@ type seat struct {
 	// an account and a model (wire §10).
 	account, scope string
 	spent          bool // it has been rejected in this call
+	refusals       int  // for its limits, in this call
 }
 
 // leg is one attempt: where it goes, how long it has to wait before, and what
@@ -177,7 +178,11 @@ func (l leg) isBetter(than leg) bool {
 	case l.isDoubtful != than.isDoubtful:
 		return than.isDoubtful
 	}
-	return cmp.Or(cmp.Compare(l.wait, than.wait), cmp.Compare(preference[l.standing], preference[than.standing])) < 0
+	return cmp.Or(
+		cmp.Compare(l.wait, than.wait),
+		cmp.Compare(l.failures+l.refusals, than.failures+than.refusals), // a wait may be over by now
+		cmp.Compare(preference[l.standing], preference[than.standing]),
+	) < 0
 }
 
 // preference puts a canary before all others: it is a real call, and goes on to one of
@@ -190,7 +195,8 @@ func (t *trip) standing(s *station, now time.Time) standing {
 		return standingHealthy // a lone upstream is never demoted
 	}
 	standing := s.health.standing(now, s.probe)
-	canBeRerouted := t.pin == nil && t.x.attempts+1 < t.retry.attempts
+	// Without retries nothing else can find out whether the upstream is back.
+	canBeRerouted := t.pin == nil && (t.x.attempts+1 < t.retry.attempts || t.retry.attempts == 1)
 	if standing == standingCanary && (s.noCanary || !canBeRerouted) {
 		return standingDemoted
 	}
@@ -248,14 +254,22 @@ func (t *trip) board(l *leg) bool {
 		l.noCanary = true
 		return false
 	}
-	// What a canary costs is not the outage's doing.
-	isFree := t.x.attempts == 0 || t.x.last.trial.canary
-	if !t.isInTime(0, now) || !isFree && !t.budget.retry(now) {
+	if !t.isInTime(0, now) || !t.isFree() && !t.budget.retry(now) {
 		l.trial.end(outcomeNeutral, 0, now)
 		t.isEnd = true
 		return false
 	}
 	return true
+}
+
+// isFree tells an attempt that no outage can multiply: the first, one behind a
+// canary, one with another key, and one that has been repaired.
+func (t *trip) isFree() bool {
+	if t.x.attempts == 0 || t.x.last.trial.canary {
+		return true
+	}
+	before := t.x.story[len(t.x.story)-1].verdict.class
+	return before == classAccount || before == classRepairable
 }
 
 // visit makes an attempt and tells the upstream's health of it.

@@ -73,6 +73,9 @@ func (u *upstream) request(ctx context.Context, in *http.Request, x *exchange, k
 		out.Header = out.Header.Clone() // its values are shared with the client's request
 		u.headers.ApplyToRequest(out)
 	}
+	if _, ok := out.Header["User-Agent"]; !ok {
+		out.Header["User-Agent"] = []string{""} // or net/http sends its own
+	}
 	return out
 }
 
@@ -192,9 +195,6 @@ func (u *upstream) header(in http.Header, x *exchange, key *apiKey) http.Header 
 		if needed {
 			out[name] = values
 		}
-	}
-	if _, ok := out["User-Agent"]; !ok {
-		out["User-Agent"] = []string{""} // or net/http sends its own
 	}
 	if x.forwarded() && len(x.apiKey) > 0 {
 		out[apiKeyHeader] = x.apiKey

@@ -21,12 +21,44 @@ type benchCase struct {
 	answer     func() answer // what the upstream sends
 	blocked    bool          // the gateway is expected to turn the answer into a 400
 
+	gateway string // the gateway's block in the Caddyfile, with $URL for the upstream; default oneUpstream
+	primed  bool   // the gateway has seen a block before, so that it compares every call with it
+
 	conns    int  // parallel connections
 	calls    int  // calls in one block, long enough to outlast the 10 ms ticks of CPU accounting
 	inFlight bool // no client reads past its first byte before all have theirs; calls == conns
 
 	rows []row // what the report prints
 }
+
+// The gateway's blocks in the Caddyfile.
+const (
+	oneUpstream = `
+		upstream fake $URL`
+	// unguarded sends a prompt that was blocked again, and again.
+	unguarded = `
+		guard off
+		upstream fake $URL`
+	// everyUpstream has what a call that fails could need; no call does.
+	everyUpstream = `
+		retry {
+			attempts 5
+			deadline 1m
+		}
+		guard 24h
+		upstream fake $URL {
+			api_key bench-1 project-1
+			api_key bench-2 project-2
+		}
+		upstream second $URL {
+			api_key bench-3
+			accept_blocked
+		}
+		upstream third $URL {
+			api_key bench-1 project-1
+			model gemini-3-pro-image* gemini-2.5-flash-image
+		}`
+)
 
 // path is the call's URL as Google's SDKs spell it.
 func (c *benchCase) path() string {
@@ -69,11 +101,15 @@ var (
 	memoryRows  = []row{{peakRSS, gatewayAtMost(30)}}
 )
 
+// refusal is a call with an answer that the gateway takes for a block.
+var refusal = benchCase{name: "block", model: imageModel, answer: blockAnswer, blocked: true}
+
 // cases are all that is measured, in the order of the report. The first one
 // also brings a fresh process to the state that counts as idle.
 var cases = []benchCase{
 	{name: "text-1k", model: textModel, answer: textAnswer, conns: 1, calls: 2000, rows: textRows},
 	{name: "text-1k-64", model: textModel, answer: textAnswer, conns: 64, calls: 8000, rows: loadRows},
+	{name: "attempts-1k", model: textModel, answer: textAnswer, gateway: everyUpstream, primed: true, conns: 1, calls: 2000, rows: textRows},
 
 	{name: "image-1.5M", model: imageModel, answer: imageAnswer(1.5 * MB), conns: 1, calls: 200, rows: answerRows},
 	{name: "image-6M", model: imageModel, answer: imageAnswer(6 * MB), conns: 1, calls: 60, rows: imageRows},
@@ -85,7 +121,7 @@ var cases = []benchCase{
 	{name: "request-1.5M", model: imageModel, inlineData: 1.5 * MB, answer: imageAnswer(1000), conns: 1, calls: 200, rows: plainRows},
 	{name: "request-10M", model: imageModel, inlineData: 10 * MB, answer: imageAnswer(1000), conns: 1, calls: 40, rows: requestRows},
 
-	{name: "block", model: imageModel, answer: blockAnswer, blocked: true, conns: 1, calls: 1000, rows: plainRows},
+	{name: "block", model: imageModel, answer: blockAnswer, blocked: true, gateway: unguarded, conns: 1, calls: 1000, rows: plainRows},
 
 	{name: "sse-text", model: textModel, stream: true, answer: textStream, conns: 1, calls: 500, rows: answerRows},
 	{name: "sse-image", model: imageModel, stream: true, answer: imageStream, conns: 1, calls: 200, rows: answerRows},

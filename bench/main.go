@@ -195,6 +195,11 @@ func prepare(ctx context.Context, c *benchCase, t *target) (*job, error) {
 	if u := t.usage(false); u != nil {
 		t.idle = u.rss
 	}
+	if c.primed && t.completes {
+		if err := newJob(&refusal, t).check(ctx); err != nil {
+			return nil, err
+		}
+	}
 	j := newJob(c, t)
 	if err := j.check(ctx); err != nil {
 		return nil, err

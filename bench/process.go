@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -109,7 +111,8 @@ func (e *environment) gateway(ctx context.Context, c *benchCase) (*target, error
 	if e.self {
 		return e.proxy(ctx, c, "gateway", "reverse_proxy "+e.upstreamURL(c))
 	}
-	t, err := e.proxy(ctx, c, "gateway", "gemini {\n\t\tupstream fake "+e.upstreamURL(c)+"\n\t}")
+	block := strings.ReplaceAll(cmp.Or(c.gateway, oneUpstream), "$URL", e.upstreamURL(c))
+	t, err := e.proxy(ctx, c, "gateway", "gemini {"+block+"\n\t}")
 	if err == nil {
 		t.completes = true
 	}

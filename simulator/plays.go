@@ -3,6 +3,7 @@
 package simulator
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"net/http"
 	"strings"
@@ -17,7 +18,7 @@ const (
 )
 
 var (
-	errMissingSignature = invalidArgument("Image part is missing a thought_signature in content position 2, part position 1. Please refer to https://ai.google.dev/gemini-api/docs/thought-signatures#model-behavior for more details.")
+	errMissingSignature = unsignedPart(noImageSignature, 2, 1)
 	errTokenLimit       = invalidArgument("The input token count (1048577) exceeds the maximum number of tokens allowed (1048576).")
 	errRegion           = &apiError{
 		code: 400, status: "FAILED_PRECONDITION", message: msgRegion,
@@ -47,6 +48,25 @@ var (
 func natural(x *exchange) error { return x.answer(x.natural()) }
 
 func always(e *apiError) play { return func(x *exchange) error { return x.fail(e) } }
+
+// unknownModalities lets pass what has no such field, so that a gateway that
+// leaves it out is answered.
+func unknownModalities(x *exchange) error {
+	if x.call.modalitiesKey == "" {
+		return natural(x)
+	}
+	return x.fail(unknownField(x.call.modalitiesKey, "generation_config"))
+}
+
+// missingSignature is content with any signature, so that a client or a gateway
+// that adds one is answered. A call without history gets the error, too: one
+// plain call is enough to see it.
+func missingSignature(x *exchange) error {
+	if x.call.signed {
+		return natural(x)
+	}
+	return x.fail(cmp.Or(x.call.unsigned, errMissingSignature))
+}
 
 func notFound(x *exchange) error { return x.fail(modelNotFound(x.call)) }
 

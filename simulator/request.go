@@ -77,6 +77,7 @@ func (native) parse(c *call, body string) *apiError {
 	c.samples = 1
 	c.continued = get(root, "continuationToken").Str != ""
 	c.readContents(root)
+	c.readSignatures(elements(get(root, "contents")))
 	return c.readConfig(get(root, "generationConfig"))
 }
 
@@ -105,6 +106,12 @@ func (c *call) readContents(root gjson.Result) {
 // models do: both text and image unless told otherwise, and a 2.5 model is not
 // told otherwise by ["TEXT"].
 func (c *call) readConfig(config gjson.Result) *apiError {
+	config.ForEach(func(key, _ gjson.Result) bool {
+		if camelCase(key.Str) == "responseModalities" {
+			c.modalitiesKey = key.Str
+		}
+		return true
+	})
 	var asked []string
 	for _, modality := range elements(get(config, "responseModalities")) {
 		asked = append(asked, strings.ToUpper(modality.Str))

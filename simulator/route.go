@@ -47,6 +47,10 @@ type call struct {
 	continued bool // resumes after CONTINUATION
 	raiReason bool // Imagen: say why images are missing
 
+	modalitiesKey string    // responseModalities as the client spells it; empty if it is not there
+	signed        bool      // the history has thought signatures where it needs them
+	unsigned      *apiError // what is wrong if it lacks one; nil for a call without history
+
 	promptTokens int // of text
 	promptImages int
 }

@@ -91,8 +91,8 @@ var scenarios = []scenario{
 	// Errors.
 	{"bad_key", "400 API_KEY_INVALID", 0, always(keyInvalid("API key not valid. Please pass a valid API key."))},
 	{"expired_key", "400 API_KEY_INVALID, the key expired", 0, always(keyInvalid("API key expired. Please renew the API key."))},
-	{"unknown_field", "400 that rejects generationConfig.responseModalities, as /v1 once did", 0, always(unknownField("responseModalities", "generation_config"))},
-	{"missing_signature", "400 for history without thought signatures", 0, always(errMissingSignature)},
+	{"unknown_field", "400 that rejects generationConfig.responseModalities, as /v1 once did; without that field an answer", 0, unknownModalities},
+	{"missing_signature", "400 unless every image and function call of the model's in the history has a thought signature", 0, missingSignature},
 	{"corrupted_signature", "400 for a thought signature that was changed", 0, always(invalidArgument("Corrupted thought signature."))},
 	{"token_limit", "400 for a prompt that is too long", 0, always(errTokenLimit)},
 	{"region", "400 FAILED_PRECONDITION, location not supported", 0, always(errRegion)},

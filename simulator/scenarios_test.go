@@ -85,7 +85,7 @@ var wanted = map[string]want{
 
 	"bad_key":             {status: 400, path: details + `ErrorInfo").reason`, body: "API_KEY_INVALID"},
 	"expired_key":         {status: 400, path: details + `ErrorInfo").reason`, body: "API key expired"},
-	"unknown_field":       {status: 400, path: details + `BadRequest").fieldViolations.0.field`, body: `Unknown name \"responseModalities\" at 'generation_config'`},
+	"unknown_field":       {finish: "STOP", parts: "text image"}, // for a request without the field
 	"missing_signature":   {status: 400, body: "missing a thought_signature"},
 	"corrupted_signature": {status: 400, body: "Corrupted thought signature."},
 	"token_limit":         {status: 400, body: "exceeds the maximum number of tokens"},
@@ -194,6 +194,58 @@ func TestRetryDelayIsChosenByThePrompt(t *testing.T) {
 		got := post(t, h, proPath, prompt("sim:rate_limit="+argument+"."))
 		if retry := got.get(details + `RetryInfo").retryDelay`).Str; retry != delay {
 			t.Errorf("%s: retryDelay %q", argument, retry)
+		}
+	}
+}
+
+// What was wrong with a request can be mended.
+func TestUnknownFieldIsAboutTheField(t *testing.T) {
+	h := provisioned(t)
+	for config, complaint := range map[string]string{
+		`"generationConfig":{"responseModalities":["IMAGE"]}`:   `Unknown name \"responseModalities\" at 'generation_config'`,
+		`"generation_config":{"response_modalities":["IMAGE"]}`: `Unknown name \"response_modalities\" at 'generation_config'`,
+		`"generationConfig":{"responseModalities":null}`:        `Unknown name \"responseModalities\" at 'generation_config'`,
+		`"generationConfig":null`:                               "",
+		`"generationConfig":{"temperature":1}`:                  "",
+	} {
+		got := post(t, h, flashPath, strings.TrimSuffix(prompt("sim:unknown_field"), "}")+","+config+"}")
+		if complaint == "" {
+			if got.status != 200 {
+				t.Errorf("%s: %s", config, got.body)
+			}
+			continue
+		}
+		if got.status != 400 || !strings.Contains(got.body, complaint) || got.get(details+`BadRequest").fieldViolations.0.field`).Str != "generation_config" {
+			t.Errorf("%s: %d %s", config, got.status, got.body)
+		}
+	}
+}
+
+func TestMissingSignatureIsAboutTheHistory(t *testing.T) {
+	const image = "Image part is missing a thought_signature in content position 2, part position "
+	const call = "Function call is missing a thought_signature in functionCall parts, content position 2, part position "
+	h := provisioned(t)
+	for model, complaint := range map[string]string{
+		`{"text":"Here it is"}`:                                                                           image + "1.", // nothing to sign: as without history
+		`{"text":"Here it is"},{"inlineData":{"data":"AAAA"}}`:                                            image + "2.",
+		`{"inline_data":{"data":"AAAA"},"thought_signature":""}`:                                          image + "1.",
+		`{"fileData":{"fileUri":"x"},"thoughtSignature":"c2ln"},{"functionCall":{"name":"f"}}`:            call + "2.",
+		`{"inlineData":{"data":"AAAA"},"thoughtSignature":"c2ln"}`:                                        "",
+		`{"text":"!"},{"inline_data":{},"thought_signature":"c2ln"}`:                                      "",
+		`{"functionCall":{"name":"f"},"thoughtSignature":"skip_thought_signature_validator"},{"text":""}`: "",
+	} {
+		got := post(t, h, textPath, `{"contents":[
+			{"role":"user","parts":[{"inlineData":{"data":"AAAA"}}]},
+			{"role":"model","parts":[`+model+`]},
+			{"role":"user","parts":[{"text":"sim:missing_signature"}]}]}`)
+		if complaint == "" {
+			if got.status != 200 || got.get(cand+"finishReason").Str != "STOP" {
+				t.Errorf("%s: %d %s", model, got.status, got.body)
+			}
+			continue
+		}
+		if got.status != 400 || !strings.HasPrefix(got.get("error.message").Str, complaint) {
+			t.Errorf("%s: %d %s", model, got.status, got.body)
 		}
 	}
 }
