@@ -174,7 +174,8 @@ func (t *trip) judge(a *attempt, res *http.Response, expect expectation) {
 		return
 	}
 	if v.class == classOK || v.class.isBlock() && t.blockStatus == 0 {
-		a.res = answer.response(res)
+		answer.giveTo(res)
+		a.res = res
 		return
 	}
 	if v.class == classBlocked {
@@ -259,8 +260,8 @@ func isEventStream(res *http.Response) bool {
 	return strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream")
 }
 
-// response is the upstream's response with the judged body.
-func (a *answer) response(res *http.Response) *http.Response {
+// giveTo makes the judged answer the body of the upstream's response.
+func (a *answer) giveTo(res *http.Response) {
 	res.Body = a
 	switch {
 	case a.form != formUnary: // an error may be added
@@ -270,7 +271,6 @@ func (a *answer) response(res *http.Response) *http.Response {
 		res.ContentLength = a.held.end
 		res.Header.Set("Content-Length", strconv.FormatInt(a.held.end, 10))
 	}
-	return res
 }
 
 // maxErrorBody is how much of an error is read to understand it; Google's are

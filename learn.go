@@ -65,10 +65,9 @@ func (t *trip) coolDown(l *leg, a *attempt, now time.Time) {
 // exhaust leaves a project and model alone until its daily quota begins anew.
 func (t *trip) exhaust(l *leg, a *attempt, now time.Time) {
 	until := midnight(now, t.pacific)
-	if known, ok := t.state.cooldowns.get(l.scope, now); !ok || known.Class != classExhausted {
+	if t.state.cooldowns.extend(l.scope, cooldown{Class: classExhausted}, until, now) {
 		t.tell("quota_exhausted", map[string]any{"upstream": l.name, "project": a.project, "model": l.model, "until": until})
 	}
-	t.state.cooldowns.extend(l.scope, cooldown{Class: classExhausted}, until, now)
 }
 
 // setAside is for how long a key that was rejected is not used while there is
@@ -91,12 +90,11 @@ func (t *trip) reject(l *leg, a *attempt, now time.Time) {
 	if a.problem.noAccess {
 		name = modelKey(l.key, l.model)
 	}
-	if _, known := t.state.rejected.get(name, now); !known {
+	if t.state.rejected.put(name, struct{}{}, now.Add(setAside), now) {
 		t.tell("key_rejected", map[string]any{
 			"upstream": l.name, "project": l.key.project, "key": l.key.id, "reason": a.verdict.reason, "status": a.received,
 		})
 	}
-	t.state.rejected.put(name, struct{}{}, now.Add(setAside), now)
 }
 
 // mayBeClients tells a refusal that the call itself may have caused: it names

@@ -70,20 +70,26 @@ func (m *memory[V]) find(key string, now time.Time) (entry[V], bool) {
 	return e, true
 }
 
-// put remembers a value until a time, whatever was there before.
-func (m *memory[V]) put(key string, v V, until, now time.Time) {
+// put remembers a value until a time, whatever was there before. It tells
+// whether there was nothing.
+func (m *memory[V]) put(key string, v V, until, now time.Time) (isNew bool) {
 	m.mu.Lock()
-	m.set(storable(key), v, until, now)
+	key = storable(key)
+	before, ok := m.entries[key]
+	m.set(key, v, until, now)
 	m.mu.Unlock()
 	m.notify()
+	return !ok || !now.Before(before.until)
 }
 
 // extend remembers a value until a time, unless there is one that lasts at
-// least as long.
-func (m *memory[V]) extend(key string, v V, until, now time.Time) {
-	if m.adopt(key, v, until, now) {
+// least as long. It tells whether there was none.
+func (m *memory[V]) extend(key string, v V, until, now time.Time) (isLonger bool) {
+	isLonger = m.adopt(key, v, until, now)
+	if isLonger {
 		m.notify()
 	}
+	return isLonger
 }
 
 // adopt is extend for what has been saved already. It tells whether the value

@@ -241,15 +241,14 @@ func TestAnswersOfLittleWorthAreClosed(t *testing.T) {
 // connection is lost otherwise.
 func TestDiscardedAnswersGiveTheirConnectionBack(t *testing.T) {
 	for name, script := range map[string]http.HandlerFunc{
-		"errors":                   playsOverload,
-		"block that may pass":      answerWith(200, jsonMedia, otherJSON),
-		"an error inside a 200":    answerWith(200, jsonMedia, overloadJSON),
-		"a page, bit by bit": func(w http.ResponseWriter, _ *http.Request) { // known for what it is by its beginning
-			w.Header().Set("Content-Type", "text/html")
-			for range 6 {
-				_, _ = io.WriteString(w, "<html>"+strings.Repeat("hello ", 1000))
+		"errors":                playsOverload,
+		"block that may pass":   answerWith(200, jsonMedia, otherJSON),
+		"an error inside a 200": answerWith(200, jsonMedia, overloadJSON),
+		"an error that is not the end": func(w http.ResponseWriter, _ *http.Request) {
+			for _, piece := range []string{`{"error":{"code":503}}`, strings.Repeat(" ", 10_000), strings.Repeat(" ", 10_000)} {
+				_, _ = io.WriteString(w, piece)
 				_ = http.NewResponseController(w).Flush()
-				time.Sleep(time.Millisecond)
+				time.Sleep(5 * time.Millisecond)
 			}
 		},
 		"truncated, but well sent": playsTruncated,
@@ -297,110 +296,52 @@ func (d deserted) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// In these calls a client leaves while an upstream answers, or else in the first
+// wait, at the first byte of its answer, or at the end of a body that is cut off.
 func TestClientsThatLeaveTakeAllWithThem(t *testing.T) {
-	// leaving tells that the client leaves while the upstream answers.
-	leaving := func(leave context.CancelFunc, script http.HandlerFunc) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			time.AfterFunc(20*time.Millisecond, leave)
-			script(w, r)
-		}
-	}
-	leavesInSleep := func(h *tour, leave context.CancelFunc) {
-		r := h.gateway.router
-		r.pacing.initial, r.pacing.max = time.Minute, time.Minute
-		r.sleep = func(ctx context.Context, d time.Duration) error {
-			leave()
-			return sleep(ctx, d)
-		}
-	}
+	type scripts []http.HandlerFunc
+	halfError := playsBeginning(503, jsonMedia, overloadJSON[:20])
+	large := `{"contents":["` + strings.Repeat("x", 3<<20)
 	for _, c := range []struct {
 		name    string
-		scripts func(leave context.CancelFunc) []http.HandlerFunc
-		prepare func(h *tour, leave context.CancelFunc)
-		body    func(leave context.CancelFunc) io.Reader
-		asked   string
+		scripts scripts
+		during  int    // the answer of this upstream, counted from 1
+		cutOff  string // what the client sends; empty: a whole request
+		asked   string // empty: what the upstream makes of half a request comes later
 		status  int
 		blamed  bool // the first upstream, and with reason
 	}{
-		{
-			name: "before the headers",
-			scripts: func(leave context.CancelFunc) []http.HandlerFunc {
-				return []http.HandlerFunc{leaving(leave, playsSilence), playsImage}
-			},
-			asked: "1 0", status: statusClientGone,
-		},
-		{
-			name: "while an answer is held",
-			scripts: func(leave context.CancelFunc) []http.HandlerFunc {
-				return []http.HandlerFunc{leaving(leave, playsHalf), playsImage}
-			},
-			asked: "1 0", status: statusClientGone,
-		},
-		{
-			name: "while an error is read",
-			scripts: func(leave context.CancelFunc) []http.HandlerFunc {
-				return []http.HandlerFunc{leaving(leave, playsBeginning(503, jsonMedia, overloadJSON[:20])), playsImage}
-			},
-			asked: "1 0", status: statusClientGone,
-		},
-		{
-			name: "in the second attempt",
-			scripts: func(leave context.CancelFunc) []http.HandlerFunc {
-				return []http.HandlerFunc{playsOverload, leaving(leave, playsSilence)}
-			},
-			asked: "1 1", status: statusClientGone, blamed: true,
-		},
-		{
-			name: "in the second attempt, behind a long error",
-			scripts: func(leave context.CancelFunc) []http.HandlerFunc {
-				return []http.HandlerFunc{playsLongError, leaving(leave, playsSilence)}
-			},
-			asked: "1 1", status: statusClientGone, blamed: true,
-		},
-		{
-			name:    "during a wait",
-			scripts: func(context.CancelFunc) []http.HandlerFunc { return []http.HandlerFunc{playsOverload} },
-			prepare: leavesInSleep,
-			asked:   "1", status: statusClientGone, blamed: true,
-		},
-		{
-			name:    "during a wait, behind a long error",
-			scripts: func(context.CancelFunc) []http.HandlerFunc { return []http.HandlerFunc{playsLongError} },
-			prepare: leavesInSleep,
-			asked:   "1", status: statusClientGone, blamed: true,
-		},
-		{
-			name:    "while its answer is delivered",
-			scripts: func(context.CancelFunc) []http.HandlerFunc { return []http.HandlerFunc{playsHalfImage, playsImage} },
-			asked:   "1 0", status: 200,
-		},
-		{
-			name:    "before it has sent anything",
-			scripts: func(context.CancelFunc) []http.HandlerFunc { return []http.HandlerFunc{playsImage} },
-			body: func(leave context.CancelFunc) io.Reader {
-				return deserted{strings.NewReader(""), leave}
-			},
-			asked: "0", status: 400,
-		},
-		{
-			name:    "while it sends a large request",
-			scripts: func(context.CancelFunc) []http.HandlerFunc { return []http.HandlerFunc{playsImage} },
-			body: func(leave context.CancelFunc) io.Reader {
-				return deserted{strings.NewReader(`{"contents":["` + strings.Repeat("x", 3<<20)), leave}
-			},
-			status: statusClientGone, // what the upstream makes of half a request comes later
-		},
+		{"before the headers", scripts{playsSilence, playsImage}, 1, "", "1 0", statusClientGone, false},
+		{"while an answer is held", scripts{playsHalf, playsImage}, 1, "", "1 0", statusClientGone, false},
+		{"while an error is read", scripts{halfError, playsImage}, 1, "", "1 0", statusClientGone, false},
+		{"in the second attempt", scripts{playsOverload, playsSilence}, 2, "", "1 1", statusClientGone, true},
+		{"in the second attempt, behind a long error", scripts{playsLongError, playsSilence}, 2, "", "1 1", statusClientGone, true},
+		{"during a wait", scripts{playsOverload}, 0, "", "1", statusClientGone, true},
+		{"during a wait, behind a long error", scripts{playsLongError}, 0, "", "1", statusClientGone, true},
+		{"while its answer is delivered", scripts{playsHalfImage, playsImage}, 0, "", "1 0", 200, false},
+		{"while it sends a request", scripts{playsImage}, 0, large[:20], "0", 400, false},
+		{"while it sends a large request", scripts{playsImage}, 0, large, "", statusClientGone, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, leave := context.WithCancel(t.Context())
 			defer leave()
-			h := newTour(t, c.scripts(leave)...)
-			if c.prepare != nil {
-				c.prepare(h, leave)
+			if c.during > 0 {
+				script := c.scripts[c.during-1]
+				c.scripts[c.during-1] = func(w http.ResponseWriter, r *http.Request) {
+					time.AfterFunc(20*time.Millisecond, leave)
+					script(w, r)
+				}
+			}
+			h := newTour(t, c.scripts...)
+			router := h.gateway.router
+			router.pacing.initial, router.pacing.max = time.Minute, time.Minute
+			router.sleep = func(ctx context.Context, d time.Duration) error {
+				leave()
+				return sleep(ctx, d)
 			}
 			var body io.Reader = strings.NewReader(prompt)
-			if c.body != nil {
-				body = c.body(leave)
+			if c.cutOff != "" {
+				body = deserted{strings.NewReader(c.cutOff), leave}
 			}
 			w := leaver{httptest.NewRecorder(), leave}
 			h.leavesNothing(t, func() {
@@ -412,12 +353,12 @@ func TestClientsThatLeaveTakeAllWithThem(t *testing.T) {
 			if got := h.asked(); got != c.asked && c.asked != "" {
 				t.Errorf("the upstreams were asked %s times, expected %s", got, c.asked)
 			}
-			for _, u := range h.gateway.router.upstreams {
+			for i, u := range router.upstreams {
 				if u.health.inFlight != 0 {
 					t.Errorf("%d calls still have a place at %s", u.health.inFlight, u.name)
 				}
-				if v := u.health.view(); v.success < 1 && (!c.blamed || u.name != "upstream-1") {
-					t.Errorf("%s has been blamed: %+v", u.name, v)
+				if success := u.health.view().success; (success < 1) != (c.blamed && i == 0) {
+					t.Errorf("success of %s: %v", u.name, success)
 				}
 			}
 		})

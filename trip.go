@@ -239,8 +239,10 @@ func (t *trip) pause(wait time.Duration) error {
 		return nil
 	}
 	_ = t.x.body.readAll() // a failure shows when the body is sent
-	t.x.waited += wait
-	return t.sleep(t.x.ctx, wait)
+	began := t.now()
+	err := t.sleep(t.x.ctx, wait)
+	t.x.waited += t.now().Sub(began)
+	return err
 }
 
 // board takes a place at the upstream. There is none for a canary if another
