@@ -2,11 +2,6 @@
 
 package gemini
 
-import (
-	"strconv"
-	"strings"
-)
-
 // rank orders the places where a setting may stand: of both spellings, or of
 // duplicates, the highest counts.
 type rank uint8
@@ -29,18 +24,22 @@ type gap struct {
 	joins         bool   // see slot
 }
 
-func (g gap) fill(kind additions, elements []string) slot {
-	insert := []byte(g.before + strings.Join(elements, ",") + g.after)
+// fill is the slot with JSON for its elements.
+func (g gap) fill(kind additions, elements []byte) slot {
+	insert := make([]byte, 0, len(g.before)+len(elements)+len(g.after))
+	insert = append(append(append(insert, g.before...), elements...), g.after...)
 	return slot{at: g.at, remove: g.remove, kind: kind, insert: insert, joins: g.joins}
 }
 
-// quoted makes JSON of words.
-func quoted(words []string) []string {
-	out := make([]string, len(words))
+// appendQuoted adds words that need no escapes to a list.
+func appendQuoted(list []byte, words []string) []byte {
 	for i, word := range words {
-		out[i] = strconv.Quote(word)
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = append(append(append(list, '"'), word...), '"')
 	}
-	return out
+	return list
 }
 
 // place is where a setting stands, and what it lacks there.

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -77,23 +76,23 @@ func (e *apiError) response(s surface) *http.Response {
 
 // proxyStatus is this hop's entry in the Proxy-Status field (RFC 9209).
 func (x *exchange) proxyStatus() string {
-	entry := errorDomain
+	entry := append(make([]byte, 0, 128), errorDomain...)
 	if x.upstream != "" {
-		entry += fmt.Sprintf("; next-hop=%q", x.upstream)
+		entry = strconv.AppendQuote(append(entry, "; next-hop="...), x.upstream)
 	}
 	if x.received > 0 {
-		entry += "; received-status=" + strconv.Itoa(x.received)
+		entry = strconv.AppendInt(append(entry, "; received-status="...), int64(x.received), 10)
 	}
 	if x.fault != "" {
-		entry += "; error=" + x.fault
+		entry = append(append(entry, "; error="...), x.fault...)
 	}
 	if x.attempts > 1 {
-		entry += "; attempts=" + strconv.Itoa(x.attempts)
+		entry = strconv.AppendInt(append(entry, "; attempts="...), int64(x.attempts), 10)
 	}
 	if details := x.details(); details != "" {
-		entry += fmt.Sprintf("; details=%q", details)
+		entry = strconv.AppendQuote(append(entry, "; details="...), details)
 	}
-	return entry
+	return string(entry)
 }
 
 // details are the reason of the verdict and what had to be done to the call.

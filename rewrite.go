@@ -5,7 +5,6 @@ package gemini
 import (
 	"encoding/json"
 	"slices"
-	"strconv"
 )
 
 // completion says what a request must carry; its zero value asks for nothing.
@@ -115,13 +114,13 @@ func (c *completer) finish() error {
 // settle decides about the places that wait for a later duplicate of their key,
 // so that what follows them may go out. Duplicates no longer count.
 func (c *completer) settle() {
+	var room [512]byte // enough for four settings
 	if c.safety.lacks() {
-		missing := c.missing(c.safety.gap.present)
-		c.ready = append(c.ready, c.safety.gap.fill(addedSafety, missing))
+		c.ready = append(c.ready, c.safety.gap.fill(addedSafety, c.missing(room[:0], c.safety.gap.present)))
 		c.safety.wanted, c.edited = false, true
 	}
 	if c.modalities.lacks() {
-		c.ready = append(c.ready, c.modalities.gap.fill(addedModalities, quoted(c.asked.modalities)))
+		c.ready = append(c.ready, c.modalities.gap.fill(addedModalities, appendQuoted(room[:0], c.asked.modalities)))
 		c.modalities.wanted, c.edited = false, true
 	}
 }
@@ -283,16 +282,20 @@ func (c *completer) closeSafety(array, empty bool, at int64) {
 	}
 }
 
-// missing is the JSON of the settings that are not among those present. Their
+// missing adds the JSON of the settings that are not among those present. Their
 // words have been checked when the configuration was loaded.
-func (c *completer) missing(present uint64) []string {
-	var missing []string
+func (c *completer) missing(list []byte, present uint64) []byte {
 	for i, s := range c.asked.safety {
-		if present&(1<<i) == 0 {
-			missing = append(missing, `{"category":`+strconv.Quote(s.Category)+`,"threshold":`+strconv.Quote(s.Threshold)+`}`)
+		if present&(1<<i) != 0 {
+			continue
 		}
+		if len(list) > 0 {
+			list = append(list, ',')
+		}
+		list = append(append(list, `{"category":"`...), s.Category...)
+		list = append(append(append(list, `","threshold":"`...), s.Threshold...), `"}`...)
 	}
-	return missing
+	return list
 }
 
 func (c *completer) closeModalities(array, empty bool, at int64) {
