@@ -105,11 +105,11 @@ type trial struct {
 
 // begin counts a call in. Whoever has no other upstream may call one in any
 // standing. A lone one is not demoted, whatever becomes of the call: that would
-// help nobody.
-func (h *health) begin(now time.Time, probe time.Duration, lone bool) trial {
+// help nobody. Only a call that may fail without harm can be the canary.
+func (h *health) begin(now time.Time, probe time.Duration, lone, canBeCanary bool) trial {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	t := trial{health: h, era: h.era, canary: h.canaryDue(now, probe), lone: lone}
+	t := trial{health: h, era: h.era, canary: canBeCanary && h.canaryDue(now, probe), lone: lone}
 	h.inFlight++
 	h.probing = h.probing || t.canary
 	return t

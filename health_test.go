@@ -20,7 +20,7 @@ var outcomes = map[rune]outcome{'S': outcomeSucceeded, 'F': outcomeFailed, 'N': 
 func callInTurn(h *health, now *time.Time, calls string, lone bool) int {
 	for i, c := range calls {
 		*now = now.Add(time.Second)
-		if h.begin(*now, testProbe, lone).end(outcomes[c], time.Second, *now) == changeDemoted {
+		if h.begin(*now, testProbe, lone, true).end(outcomes[c], time.Second, *now) == changeDemoted {
 			return i + 1
 		}
 	}
@@ -128,7 +128,7 @@ func TestHealthAverages(t *testing.T) {
 		{outcomeFailed, time.Millisecond, 0.6976, 12 * time.Second},
 		{outcomeSucceeded, 2 * time.Second, 0.75808, 10 * time.Second},
 	} {
-		h.begin(now, testProbe, false).end(c.outcome, c.took, now)
+		h.begin(now, testProbe, false, true).end(c.outcome, c.took, now)
 		if v := h.view(); math.Abs(v.success-c.success) > 1e-9 || v.latency != c.latency {
 			t.Errorf("%+v, want %v and %v", v, c.success, c.latency)
 		}
@@ -140,7 +140,7 @@ func TestCanaries(t *testing.T) {
 	try := func(o outcome, want change) {
 		t.Helper()
 		expectStanding(t, h, now, standingCanary)
-		canary := h.begin(now, testProbe, false)
+		canary := h.begin(now, testProbe, false, true)
 		if !canary.canary {
 			t.Fatal("not the canary")
 		}
@@ -181,7 +181,7 @@ func TestCanaries(t *testing.T) {
 func TestOneCanaryForTwo(t *testing.T) {
 	h, now := demotedHealth(t)
 	now = now.Add(testProbe)
-	canary, regular := h.begin(now, testProbe, false), h.begin(now, testProbe, false)
+	canary, regular := h.begin(now, testProbe, false, true), h.begin(now, testProbe, false, true)
 	if !canary.canary || regular.canary {
 		t.Fatalf("canaries: %v, %v", canary.canary, regular.canary)
 	}
@@ -203,7 +203,7 @@ func TestLateResults(t *testing.T) {
 	h, now := newHealth(), time.Now()
 	var early []trial
 	for range 4 {
-		early = append(early, h.begin(now, testProbe, false))
+		early = append(early, h.begin(now, testProbe, false, true))
 	}
 	callInTurn(h, &now, "FFFFFFFFFF", false)
 	before := h.view()
@@ -215,11 +215,11 @@ func TestLateResults(t *testing.T) {
 	if v := h.view(); v != before {
 		t.Errorf("%+v, before %+v", v, before)
 	}
-	during := h.begin(now, testProbe, false)
+	during := h.begin(now, testProbe, false, true)
 	now = now.Add(testProbe)
 	callInTurn(h, &now, "SSS", false)
 	expectStanding(t, h, now, standingHealthy)
-	first := h.begin(now, testProbe, false)
+	first := h.begin(now, testProbe, false, true)
 	expectStanding(t, h, now, standingBusy) // two of before, one of during, and this one
 	for _, trial := range append(early[2:], during) {
 		trial.end(outcomeFailed, time.Minute, now)
@@ -236,7 +236,7 @@ func TestRamp(t *testing.T) {
 	fill := func(want int) {
 		t.Helper()
 		for h.standing(now, testProbe) == standingHealthy && len(calls) < 1000 {
-			calls = append(calls, h.begin(now, testProbe, false))
+			calls = append(calls, h.begin(now, testProbe, false, true))
 		}
 		if len(calls) != want {
 			t.Fatalf("%d calls in flight, want %d", len(calls), want)
@@ -265,14 +265,14 @@ func TestRamp(t *testing.T) {
 	fill(1) // never none at all
 	for range rampEnd - 1 {
 		finish("S")
-		calls = append(calls, h.begin(now, testProbe, false))
+		calls = append(calls, h.begin(now, testProbe, false, true))
 	}
 	finish("N")
 	fill(64)
 	finish("S")
 	for range 200 {
 		expectStanding(t, h, now, standingHealthy)
-		calls = append(calls, h.begin(now, testProbe, false))
+		calls = append(calls, h.begin(now, testProbe, false, true))
 	}
 }
 
@@ -306,7 +306,7 @@ func TestHealthIsShared(t *testing.T) {
 			for range 3000 {
 				now := time.Unix(clock.Add(1), 0)
 				h.standing(now, time.Minute)
-				call := h.begin(now, time.Minute, false)
+				call := h.begin(now, time.Minute, false, true)
 				if call.canary && canaries.Add(1) != 1 {
 					t.Error("two canaries at a time")
 				}
@@ -337,7 +337,7 @@ func TestHealthIsShared(t *testing.T) {
 
 func TestHealthCostsNoMemory(t *testing.T) {
 	h, now := newHealth(), time.Now()
-	if n := testing.AllocsPerRun(100, func() { h.begin(now, testProbe, false).end(outcomeSucceeded, time.Second, now) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { h.begin(now, testProbe, false, true).end(outcomeSucceeded, time.Second, now) }); n != 0 {
 		t.Errorf("%v allocations a call", n)
 	}
 }
@@ -346,7 +346,7 @@ func BenchmarkHealth(b *testing.B) {
 	h, now := newHealth(), time.Now()
 	for b.Loop() {
 		if h.standing(now, testProbe) == standingHealthy {
-			h.begin(now, testProbe, false).end(outcomeSucceeded, time.Second, now)
+			h.begin(now, testProbe, false, true).end(outcomeSucceeded, time.Second, now)
 		}
 	}
 }

@@ -250,7 +250,8 @@ func (t *trip) pause(wait time.Duration) error {
 func (t *trip) board(l *leg) bool {
 	now := t.now()
 	l.boarded = now
-	l.trial = l.health.begin(now, l.probe, len(t.upstreams) == 1)
+	lone := len(t.upstreams) == 1 // since a reload, perhaps: then any call finds out whether it is back
+	l.trial = l.health.begin(now, l.probe, lone, lone || l.standing == standingCanary)
 	if l.standing == standingCanary && !l.trial.canary {
 		l.trial.end(outcomeNeutral, 0, now)
 		l.noCanary = true

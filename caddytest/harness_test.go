@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,8 +62,16 @@ func inFront(t *testing.T, u *upstream, options ...string) *gateway {
 	return run(t, gemini("upstream scripted "+u.URL+" {\n\tapi_key {env.CADDYTEST_KEY}\n}", options...))
 }
 
-// gemini is the directive with the given options.
+// gemini is the directive with the given options. A call is made once and
+// forgotten, unless an option is about retry or guard: most tests are about what
+// one answer becomes, and send the same prompt again and again.
 func gemini(upstream string, options ...string) string {
+	for _, option := range []string{"retry", "guard"} {
+		isGiven := func(line string) bool { return strings.HasPrefix(strings.TrimSpace(line), option) }
+		if !slices.ContainsFunc(options, isGiven) {
+			options = append(options, option+" off")
+		}
+	}
 	return "gemini {\n" + strings.Join(append(options, upstream), "\n") + "\n}\n"
 }
 

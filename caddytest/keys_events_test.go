@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package caddytest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+)
+
+func init() { caddy.RegisterModule(listener{}) }
+
+// listener is an event handler as an operator configures it. What it hears can be
+// read under its name.
+type listener struct {
+	Name string `json:"name"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (listener) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "events.handlers.caddytest", New: func() caddy.Module { return new(listener) }}
+}
+
+// UnmarshalCaddyfile reads: caddytest <name>.
+func (l *listener) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	if !d.Args(&l.Name) {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+// heard are the events that listeners have heard, by the listeners' names.
+var heard sync.Map
+
+// Handle takes an event down.
+func (l *listener) Handle(_ context.Context, e caddy.Event) error {
+	book, _ := heard.LoadOrStore(l.Name, new(eventBook))
+	book.(*eventBook).add(e)
+	return nil
+}
+
+type eventBook struct {
+	mu     sync.Mutex
+	events []caddy.Event
+}
+
+func (b *eventBook) add(e caddy.Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.events = append(b.events, e)
+}
+
+func (b *eventBook) all() []caddy.Event {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.events)
+}
+
+// listen loads directives together with a listener for an event.
+func (g *gateway) listen(t *testing.T, event, directives string) *eventBook {
+	t.Helper()
+	g.address = freeAddress(t)
+	g.url = "http://" + g.address
+	config, err := adapt(fmt.Sprintf(`{
+	admin off
+	persist_config off
+	storage file_system %[1]s
+	log default {
+		output file %[2]s
+		level DEBUG
+	}
+	events {
+		on %[3]s caddytest %[1]s
+	}
+}
+http://%[4]s {
+	bind 127.0.0.1
+	%[5]s
+}
+`, g.dir, g.logFile(), event, g.address, directives))
+	if err != nil {
+		t.Fatalf("adapting the Caddyfile: %v", err)
+	}
+	if err := caddy.Load(config, true); err != nil {
+		t.Fatalf("loading the configuration: %v", err)
+	}
+	book, _ := heard.LoadOrStore(g.dir, new(eventBook))
+	return book.(*eventBook)
+}
+
+// The operator hears once of a key that is rejected: of which one, where and why,
+// but not the key.
+func TestRejectedKeyIsAnnounced(t *testing.T) {
+	u := scripted(t, byKey("k1", invalidKey, drawn))
+	directives := several([]string{pool(t, "first", u, "studio", "press")})
+	g := start(t, directives)
+	book := g.listen(t, "gemini.key_rejected", directives)
+	for range 6 {
+		g.post(t, unaryPath, promptJSON).exactly(t, 200, imageJSON)
+	}
+	eventually(t, "the event", func() bool { return len(book.all()) > 0 })
+	time.Sleep(50 * time.Millisecond) // for one too many
+
+	all := book.all()
+	if len(all) != 1 {
+		t.Fatalf("%d events, want one", len(all))
+	}
+	e := all[0]
+	if e.Name() != "gemini.key_rejected" || !strings.HasPrefix(string(e.Origin().CaddyModule().ID), "http.handlers.gemini") {
+		t.Errorf("%s of %s", e.Name(), e.Origin().CaddyModule().ID)
+	}
+	for field, want := range map[string]any{"upstream": "first", "project": "studio", "reason": "API_KEY_INVALID", "status": 400} {
+		if e.Data[field] != want {
+			t.Errorf("%s is %v, want %v", field, e.Data[field], want)
+		}
+	}
+	if id, _ := e.Data["key"].(string); id == "" || strings.Contains(fmt.Sprint(slices.Collect(maps.Values(e.Data))), keyMark) {
+		t.Errorf("the event says %v", e.Data)
+	}
+}
+
+// Calls that are rejected at the same time are one piece of news.
+func TestRejectedKeyIsAnnouncedOnceForAll(t *testing.T) {
+	const calls = 20
+	var arrived sync.WaitGroup
+	arrived.Add(calls)
+	u := scripted(t, func(w http.ResponseWriter, r *http.Request) {
+		arrived.Done()
+		arrived.Wait()
+		invalidKey(w, r)
+	})
+	directives := several([]string{place("first", u, ownKey(t, "k1"))}, "retry off")
+	g := start(t, directives)
+	book := g.listen(t, "gemini.key_rejected", directives)
+	var done sync.WaitGroup
+	for range calls {
+		done.Go(func() { g.post(t, unaryPath, promptJSON).exactly(t, 400, invalidKeyJSON) })
+	}
+	done.Wait()
+	eventually(t, "the event", func() bool { return len(book.all()) > 0 })
+	time.Sleep(50 * time.Millisecond) // for one too many
+	if n := len(book.all()); n != 1 {
+		t.Errorf("%d events, want one", n)
+	}
+}
+
+// A daily quota that is used up is announced as well, with the time of its end.
+func TestExhaustedQuotaIsAnnounced(t *testing.T) {
+	u := scripted(t, byKey("k1", answers(429, jsonType, exhaustedJSON), drawn))
+	directives := several([]string{pool(t, "first", u, "studio", "press")})
+	g := start(t, directives)
+	book := g.listen(t, "gemini.quota_exhausted", directives)
+	for range 4 {
+		g.post(t, unaryPath, promptJSON).exactly(t, 200, imageJSON)
+	}
+	eventually(t, "the event", func() bool { return len(book.all()) > 0 })
+	time.Sleep(50 * time.Millisecond) // for one too many
+	all := book.all()
+	if len(all) != 1 {
+		t.Fatalf("%d events, want one", len(all))
+	}
+	for field, want := range map[string]any{"upstream": "first", "project": "studio", "model": imageModel} {
+		if all[0].Data[field] != want {
+			t.Errorf("%s is %v, want %v", field, all[0].Data[field], want)
+		}
+	}
+	if until, ok := all[0].Data["until"].(time.Time); !ok || until.Before(time.Now()) || until.After(time.Now().Add(25*time.Hour)) {
+		t.Errorf("until %v", all[0].Data["until"])
+	}
+}
+
+// Interface guards
+var (
+	_ caddyevents.Handler   = (*listener)(nil)
+	_ caddyfile.Unmarshaler = (*listener)(nil)
+)
