@@ -53,7 +53,11 @@ var errDeadline = errors.New("deadline of the call")
 // time, unless the verdict is certain by then.
 func (t *trip) send(in *http.Request, l *leg) *attempt {
 	x := t.x
-	a := &attempt{at: l.upstream, upstream: l.name, project: x.clientProject, isOwnKey: l.key == nil, wait: l.wait}
+	a := x.attempt // stands there for the first one
+	if x.attempts > 1 {
+		a = new(attempt)
+	}
+	a.at, a.upstream, a.project, a.isOwnKey, a.wait = l.upstream, l.name, x.clientProject, l.key == nil, l.wait
 	if l.key != nil {
 		a.project = l.key.project
 	}
@@ -73,7 +77,7 @@ func (t *trip) send(in *http.Request, l *leg) *attempt {
 	default:
 		a.received = res.StatusCode
 		dropHopHeaders(res.Header)
-		t.judge(a, res, x.expect(l.upstream))
+		t.judge(a, res, x.expect(l.station))
 	}
 	if !timer.Stop() {
 		a.discard()

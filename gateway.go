@@ -135,7 +135,7 @@ func (g *gateway) open(r *http.Request, c call) *exchange {
 	x.publish(r)
 	keep := g.router.retry.attempts > 1 || g.router.guardFor > 0
 	x.body = newRequestBody(r, g.completion(r, x), g.options.MaxBody, keep)
-	x.expect = func(u *upstream) expectation { return g.expectation(x, u) }
+	x.expect = func(s *station) expectation { return g.expectation(x, s) }
 	return x
 }
 
@@ -165,7 +165,7 @@ func (g *gateway) completion(r *http.Request, x *exchange) completion {
 	}
 	c.safety = g.options.settings
 	for _, u := range g.router.upstreams {
-		if g.router.isImageModel(u, x.model) {
+		if g.router.isImageModel(x.model, u.mapModel(x.model)) {
 			c.modalities = g.options.ResponseModalities
 		}
 	}
@@ -183,19 +183,18 @@ func (r *router) mapsModels() bool {
 
 // isImageModel goes by the name that the client used and by the name that the
 // upstream is asked for.
-func (r *router) isImageModel(u *upstream, model string) bool {
-	mapped := u.mapModel(model)
+func (r *router) isImageModel(model, mapped string) bool {
 	return matchesAny(r.imageModels, model) || mapped != model && matchesAny(r.imageModels, mapped)
 }
 
 // expectation is what the client wants of an upstream, once its body has been
 // read.
-func (g *gateway) expectation(x *exchange, u *upstream) expectation {
+func (g *gateway) expectation(x *exchange, s *station) expectation {
 	wants := x.body.wants()
 	api := x.call.imageAPI()
 	return expectation{
 		stream:      x.call.events || x.call.array || x.call.surface == surfaceOpenAI && wants.stream,
-		image:       api || x.call.completable() && (wants.images || g.router.isImageModel(u, x.model)),
+		image:       api || x.call.completable() && (wants.images || s.draws),
 		imageAPI:    api,
 		imagesAlone: wants.imagesAlone,
 		thoughts:    wants.thoughts,

@@ -45,7 +45,7 @@ type exchange struct {
 	ctx      context.Context // of the handler, without what a proxy adds to it
 	call     call
 	body     *requestBody // nil for calls that are forwarded untouched
-	expect   func(*upstream) expectation
+	expect   func(*station) expectation
 	model    string   // as the client named it, in the path or in the body
 	language string   // Accept-Language
 	base     *url.URL // where to send what has no upstream of its own
@@ -182,12 +182,14 @@ func (t *trip) hearRest() error {
 func (x *exchange) keep(a *attempt, l *leg) {
 	x.story = append(x.story, a)
 	x.last = l
-	if len(x.story) > 1 && x.attempt.weight() > a.weight() {
+	switch {
+	case a == x.attempt: // the first
+	case x.attempt.weight() > a.weight():
 		a.discard()
-		return
+	default:
+		x.attempt.discard()
+		x.attempt = a
 	}
-	x.attempt.discard()
-	x.attempt = a
 }
 
 // weight orders answers by what they are worth to the client: it had better

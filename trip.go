@@ -30,6 +30,7 @@ type trip struct {
 type station struct {
 	*upstream
 	model string // what it is asked for
+	draws bool   // the model makes images
 	seats []seat // in the order in which they are tried
 
 	closed    bool // is not asked again
@@ -94,6 +95,7 @@ func (r *router) plan(x *exchange) (*trip, error) {
 // station is an upstream with its keys in the order of this call.
 func (t *trip) station(u *upstream) station {
 	s := station{upstream: u, model: u.mapModel(t.x.model)}
+	s.draws = t.isImageModel(t.x.model, s.model)
 	if len(u.keys) == 0 {
 		s.seats = []seat{t.seat(&s, nil)}
 		return s
@@ -316,7 +318,7 @@ func (t *trip) renderingOf(s *station, p *phrasing) rendering {
 	if t.x.call.namesModelInBody() {
 		rd.model = s.mapModel
 	}
-	if !t.isImageModel(s.upstream, t.x.model) {
+	if !s.draws {
 		rd.omit |= addedModalities
 	}
 	if len(t.signed) > 0 { // never in the turn that is rephrased
