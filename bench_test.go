@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -51,10 +52,28 @@ func (c cannedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // BenchmarkServeHTTP is all that the gateway does to a small call, without the
-// sockets and without Caddy's server.
+// sockets and without Caddy's server: with its defaults, and with what a call
+// that needs no retry could need.
 func BenchmarkServeHTTP(b *testing.B) {
 	body := []byte(`{"candidates":[{"content":{"parts":[{"text":"` + strings.Repeat("word ", 200) + `"}]},"finishReason":"STOP"}]}`)
-	h := handlerOver(b, cannedTransport{body})
+	b.Run("defaults", func(b *testing.B) { serve(b, handlerOver(b, cannedTransport{body})) })
+	b.Run("several", func(b *testing.B) {
+		h := handlerOver(b, cannedTransport{body})
+		r := h.gateway.router
+		for _, name := range []string{"second", "third"} {
+			u := upstreamAt(b, "http://127.0.0.1:1", cannedTransport{body})
+			u.name = name
+			r.upstreams = append(r.upstreams, u)
+		}
+		r.upstreams[0].keys = []*apiKey{keyOf("first"), keyOf("second")}
+		now := time.Now() // another prompt has been blocked
+		r.state.guard.remember("fake", 1, [16]byte{}, blockRecord{Class: classBlocked}, now.Add(time.Hour), now)
+		serve(b, h)
+	})
+}
+
+// serve lets a handler serve one call after the other.
+func serve(b *testing.B, h *Handler) {
 	ctx := context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())
 	ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{})
 	ctx = context.WithValue(ctx, caddyhttp.ExtraLogFieldsCtxKey, new(caddyhttp.ExtraLogFields))

@@ -53,19 +53,19 @@ const maxCooldown = 24 * time.Hour
 func (t *trip) coolDown(l *leg, a *attempt, now time.Time) {
 	l.refusals++
 	if a.delay > 0 {
-		t.state.cooldowns.extend(l.scope, cooldown{Class: a.verdict.class}, now.Add(min(a.delay, maxCooldown)), now)
+		t.state.cooldowns.extend(scope(l.station, l.seat), cooldown{Class: a.verdict.class}, now.Add(min(a.delay, maxCooldown)), now)
 		return
 	}
 	if t.rest == nil {
 		t.rest = make(map[string]time.Time)
 	}
-	t.rest[l.scope] = now.Add(t.pacing.backoff(l.refusals - 1))
+	t.rest[scope(l.station, l.seat)] = now.Add(t.pacing.backoff(l.refusals - 1))
 }
 
 // exhaust leaves a project and model alone until its daily quota begins anew.
 func (t *trip) exhaust(l *leg, a *attempt, now time.Time) {
 	until := midnight(now, t.pacific)
-	if t.state.cooldowns.extend(l.scope, cooldown{Class: classExhausted}, until, now) {
+	if t.state.cooldowns.extend(scope(l.station, l.seat), cooldown{Class: classExhausted}, until, now) {
 		t.tell("quota_exhausted", map[string]any{"upstream": l.name, "project": a.project, "model": l.model, "until": until})
 	}
 }

@@ -42,11 +42,10 @@ type station struct {
 // seat is a key of an upstream, or the client's own.
 type seat struct {
 	key *apiKey // nil: the client's own
-	// account is who a filter holds responsible, and scope what shares a quota:
-	// an account and a model (wire §10).
-	account, scope string
-	spent          bool // it has been rejected in this call
-	refusals       int  // for its limits, in this call
+	// account is who a filter holds responsible, and whose quota is used.
+	account  string
+	spent    bool // it has been rejected in this call
+	refusals int  // for its limits, in this call
 }
 
 // leg is one attempt: where it goes, how long it has to wait before, and what
@@ -82,7 +81,7 @@ func (r *router) plan(x *exchange) (*trip, error) {
 	for i, u := range r.upstreams {
 		t.stations[i] = t.station(u)
 	}
-	if t.mattersWhere() || t.isSuspect() {
+	if !x.body.complete() && (t.mattersWhere() || t.isSuspect()) {
 		// What decides may stand anywhere in the body.
 		if err := x.body.readAll(); err != nil {
 			return nil, err
@@ -121,9 +120,11 @@ func (t *trip) seat(s *station, key *apiKey) seat {
 	default: // a key of Google's is another account at an aggregator
 		seat.account = t.x.clientProject + "@" + cmp.Or(s.base, t.x.base).Host
 	}
-	seat.scope = seat.account + "\n" + s.model
 	return seat
 }
+
+// scope is what shares a quota: an account and a model (wire §10).
+func scope(s *station, at *seat) string { return at.account + "\n" + s.model }
 
 // next chooses where the call goes: to the upstream that can take it first, and
 // of several to the first in order of configuration that is healthy.
@@ -157,11 +158,8 @@ func (t *trip) next(now time.Time) (leg, bool) {
 // consider looks when an upstream can take the call with one of its keys.
 func (t *trip) consider(s *station, seat *seat, standing standing, now time.Time) leg {
 	ready := s.notBefore
-	if until, ok := t.state.cooldowns.until(seat.scope, now); ok && until.After(ready) {
-		ready = until
-	}
-	if until := t.rest[seat.scope]; until.After(ready) {
-		ready = until
+	if rests := t.restsUntil(s, seat, now); rests.After(ready) {
+		ready = rests
 	}
 	wait := max(0, ready.Sub(now))
 	return leg{
@@ -169,6 +167,20 @@ func (t *trip) consider(s *station, seat *seat, standing standing, now time.Time
 		isDoubtful: standing == standingDemoted || t.isSetAside(seat.key, s.model, now),
 		fits:       t.isInTime(wait, now),
 	}
+}
+
+// restsUntil is when a limit ends that the upstream has told of, to this call or
+// to another.
+func (t *trip) restsUntil(s *station, at *seat, now time.Time) time.Time {
+	if len(t.rest) == 0 && t.state.cooldowns.isEmpty() {
+		return time.Time{}
+	}
+	scope := scope(s, at)
+	until := t.rest[scope]
+	if announced, ok := t.state.cooldowns.until(scope, now); ok && announced.After(until) {
+		until = announced
+	}
+	return until
 }
 
 // isBetter prefers what can be in time to what works, that to what is ready at

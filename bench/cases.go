@@ -109,7 +109,7 @@ var refusal = benchCase{name: "block", model: imageModel, answer: blockAnswer, b
 var cases = []benchCase{
 	{name: "text-1k", model: textModel, answer: textAnswer, conns: 1, calls: 2000, rows: textRows},
 	{name: "text-1k-64", model: textModel, answer: textAnswer, conns: 64, calls: 8000, rows: loadRows},
-	{name: "attempts-1k", model: textModel, answer: textAnswer, gateway: everyUpstream, primed: true, conns: 1, calls: 2000, rows: textRows},
+	{name: "attempts-1k", model: textModel, answer: textAnswer, gateway: everyUpstream, primed: true, conns: 1, calls: 2000, rows: plainRows},
 
 	{name: "image-1.5M", model: imageModel, answer: imageAnswer(1.5 * MB), conns: 1, calls: 200, rows: answerRows},
 	{name: "image-6M", model: imageModel, answer: imageAnswer(6 * MB), conns: 1, calls: 60, rows: imageRows},
