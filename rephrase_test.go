@@ -107,7 +107,7 @@ func FuzzRephrase(f *testing.F) {
 	f.Add(`{"prompt":"a"}`, "", "\u2028", byte(3))
 	f.Add(`{"instances":[{"prompt":"a"}]}`, "é", "", byte(3))
 	f.Fuzz(func(t *testing.T, body, prefix, suffix string, size byte) {
-		if !json.Valid([]byte(body)) || !utf8.ValidString(body+prefix+suffix) {
+		if !json.Valid([]byte(body)) || !utf8.ValidString(body) || !utf8.ValidString(prefix) || !utf8.ValidString(suffix) {
 			return
 		}
 		turn := turnOf(t, body)
