@@ -113,7 +113,9 @@ func (j *journey) call(body string, options ...func(*http.Request)) (int, string
 	if cerr := res.Body.Close(); err != nil || cerr != nil {
 		j.t.Fatal(err, cerr)
 	}
-	j.conclude(x)
+	if x.verdict.reason != reasonRepeated {
+		j.conclude(x)
+	}
 	return res.StatusCode, string(got), x
 }
 
