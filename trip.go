@@ -60,7 +60,6 @@ type leg struct {
 
 	boarded  time.Time
 	trial    trial // its place at the upstream
-	phrasing phrasing
 	sent     rendering
 	repaired string // what had to be changed
 }
@@ -303,7 +302,7 @@ func (t *trip) visit(in *http.Request, l *leg) (a *attempt) {
 	}()
 	t.x.attempts++
 	t.x.repaired = cmp.Or(l.repaired, t.x.repaired)
-	l.phrasing, l.sent = t.phrasing, t.renderingOf(l.station, &t.phrasing)
+	l.sent = t.renderingOf(l.station, &t.phrasing)
 	a = t.send(in, l)
 	t.diagnose(l, a)
 	if !a.isUnfair && t.x.ctx.Err() == nil {

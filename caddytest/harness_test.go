@@ -75,10 +75,24 @@ func gemini(upstream string, options ...string) string {
 	return "gemini {\n" + strings.Join(append(options, upstream), "\n") + "\n}\n"
 }
 
+// runWith is run with more global options.
+func runWith(t *testing.T, globals, directives string) *gateway {
+	t.Helper()
+	g := run(t, "respond 204\n")
+	g.loadWith(t, globals, directives)
+	return g
+}
+
 // load loads the site's directives into the Caddy that runs, as a reload does.
 // The site moves to another port: what is sent to the old one while its server
 // goes down may be lost, with any handler.
 func (g *gateway) load(t *testing.T, directives string) {
+	t.Helper()
+	g.loadWith(t, "", directives)
+}
+
+// loadWith is load with more global options.
+func (g *gateway) loadWith(t *testing.T, globals, directives string) {
 	t.Helper()
 	g.address = freeAddress(t)
 	g.url = "http://" + g.address
@@ -90,12 +104,13 @@ func (g *gateway) load(t *testing.T, directives string) {
 		output file %[2]s
 		level DEBUG
 	}
+	%[3]s
 }
-http://%[3]s {
+http://%[4]s {
 	bind 127.0.0.1
-	%[4]s
+	%[5]s
 }
-`, g.dir, g.logFile(), g.address, directives))
+`, g.dir, g.logFile(), globals, g.address, directives))
 	if err != nil {
 		t.Fatalf("adapting the Caddyfile: %v", err)
 	}

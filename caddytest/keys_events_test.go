@@ -70,31 +70,7 @@ func (b *eventBook) all() []caddy.Event {
 // listen loads directives together with a listener for an event.
 func (g *gateway) listen(t *testing.T, event, directives string) *eventBook {
 	t.Helper()
-	g.address = freeAddress(t)
-	g.url = "http://" + g.address
-	config, err := adapt(fmt.Sprintf(`{
-	admin off
-	persist_config off
-	storage file_system %[1]s
-	log default {
-		output file %[2]s
-		level DEBUG
-	}
-	events {
-		on %[3]s caddytest %[1]s
-	}
-}
-http://%[4]s {
-	bind 127.0.0.1
-	%[5]s
-}
-`, g.dir, g.logFile(), event, g.address, directives))
-	if err != nil {
-		t.Fatalf("adapting the Caddyfile: %v", err)
-	}
-	if err := caddy.Load(config, true); err != nil {
-		t.Fatalf("loading the configuration: %v", err)
-	}
+	g.loadWith(t, "events {\n\ton "+event+" caddytest "+g.dir+"\n}", directives)
 	book, _ := heard.LoadOrStore(g.dir, new(eventBook))
 	return book.(*eventBook)
 }

@@ -14,42 +14,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// runWith is run with more global options.
-func runWith(t *testing.T, globals, directives string) *gateway {
-	t.Helper()
-	g := run(t, "respond 204\n")
-	g.loadWith(t, globals, directives)
-	return g
-}
-
-// loadWith is load with more global options.
-func (g *gateway) loadWith(t *testing.T, globals, directives string) {
-	t.Helper()
-	g.address = freeAddress(t)
-	g.url = "http://" + g.address
-	config, err := adapt(fmt.Sprintf(`{
-	admin off
-	persist_config off
-	storage file_system %[1]s
-	log default {
-		output file %[2]s
-		level DEBUG
-	}
-	%[3]s
-}
-http://%[4]s {
-	bind 127.0.0.1
-	%[5]s
-}
-`, g.dir, g.logFile(), globals, g.address, directives))
-	if err != nil {
-		t.Fatalf("adapting the Caddyfile: %v", err)
-	}
-	if err := caddy.Load(config, true); err != nil {
-		t.Fatalf("loading the configuration: %v", err)
-	}
-}
-
 // roundTrip is do for other goroutines than the test's.
 func roundTrip(transport http.RoundTripper, r *http.Request) (*reply, error) {
 	res, err := transport.RoundTrip(r)
