@@ -67,6 +67,18 @@ func (b *eventBook) all() []caddy.Event {
 	return slices.Clone(b.events)
 }
 
+// only is the one event that must have been heard.
+func (b *eventBook) only(t *testing.T) caddy.Event {
+	t.Helper()
+	eventually(t, "the event", func() bool { return len(b.all()) > 0 })
+	time.Sleep(50 * time.Millisecond) // for one too many
+	all := b.all()
+	if len(all) != 1 {
+		t.Fatalf("%d events, want one", len(all))
+	}
+	return all[0]
+}
+
 // listen loads directives together with a listener for an event.
 func (g *gateway) listen(t *testing.T, event, directives string) *eventBook {
 	t.Helper()
@@ -85,14 +97,7 @@ func TestRejectedKeyIsAnnounced(t *testing.T) {
 	for range 6 {
 		g.post(t, unaryPath, promptJSON).exactly(t, 200, imageJSON)
 	}
-	eventually(t, "the event", func() bool { return len(book.all()) > 0 })
-	time.Sleep(50 * time.Millisecond) // for one too many
-
-	all := book.all()
-	if len(all) != 1 {
-		t.Fatalf("%d events, want one", len(all))
-	}
-	e := all[0]
+	e := book.only(t)
 	if e.Name() != "gemini.key_rejected" || !strings.HasPrefix(string(e.Origin().CaddyModule().ID), "http.handlers.gemini") {
 		t.Errorf("%s of %s", e.Name(), e.Origin().CaddyModule().ID)
 	}
@@ -124,11 +129,7 @@ func TestRejectedKeyIsAnnouncedOnceForAll(t *testing.T) {
 		done.Go(func() { g.post(t, unaryPath, promptJSON).exactly(t, 400, invalidKeyJSON) })
 	}
 	done.Wait()
-	eventually(t, "the event", func() bool { return len(book.all()) > 0 })
-	time.Sleep(50 * time.Millisecond) // for one too many
-	if n := len(book.all()); n != 1 {
-		t.Errorf("%d events, want one", n)
-	}
+	book.only(t)
 }
 
 // A daily quota that is used up is announced as well, with the time of its end.
@@ -140,19 +141,14 @@ func TestExhaustedQuotaIsAnnounced(t *testing.T) {
 	for range 4 {
 		g.post(t, unaryPath, promptJSON).exactly(t, 200, imageJSON)
 	}
-	eventually(t, "the event", func() bool { return len(book.all()) > 0 })
-	time.Sleep(50 * time.Millisecond) // for one too many
-	all := book.all()
-	if len(all) != 1 {
-		t.Fatalf("%d events, want one", len(all))
-	}
+	e := book.only(t)
 	for field, want := range map[string]any{"upstream": "first", "project": "studio", "model": imageModel} {
-		if all[0].Data[field] != want {
-			t.Errorf("%s is %v, want %v", field, all[0].Data[field], want)
+		if e.Data[field] != want {
+			t.Errorf("%s is %v, want %v", field, e.Data[field], want)
 		}
 	}
-	if until, ok := all[0].Data["until"].(time.Time); !ok || until.Before(time.Now()) || until.After(time.Now().Add(25*time.Hour)) {
-		t.Errorf("until %v", all[0].Data["until"])
+	if until, ok := e.Data["until"].(time.Time); !ok || until.Before(time.Now()) || until.After(time.Now().Add(25*time.Hour)) {
+		t.Errorf("until %v", e.Data["until"])
 	}
 }
 
