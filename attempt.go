@@ -196,8 +196,8 @@ func (t *trip) judge(a *attempt, res *http.Response, expect expectation) {
 
 // statusOf is the HTTP status for a verdict that ends in an error of ours.
 func (r *router) statusOf(v verdict) int {
-	if v.class.isBlock() && r.blockStatus > 0 {
-		return r.blockStatus
+	if v.class.isBlock() {
+		return cmp.Or(r.blockStatus, http.StatusBadRequest) // no 200 is left that could be passed on
 	}
 	return http.StatusServiceUnavailable
 }

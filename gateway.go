@@ -240,10 +240,10 @@ func (g *gateway) account(x *exchange, status int) {
 		g.logger.Warn("call was refused, because its prompt was blocked before",
 			append(x.logFields(status, duration), zap.String("blocked_reason", x.verdict.blocked))...)
 		return
-	case x.attempts == 0 && x.cause != nil:
+	case errors.Is(x.cause, errNoRoom):
 		g.logger.Error("request could not be kept", append(x.logFields(status, duration), zap.Error(x.cause))...)
-	}
-	if x.attempts == 0 {
+		return
+	case x.attempts == 0:
 		return
 	}
 	g.router.conclude(x)

@@ -88,6 +88,9 @@ func (t *trip) recallBlocks() error {
 // recall finds the accounts that have blocked a phrasing, and the gravest of
 // their records.
 func (t *trip) recall(p *phrasing) (record *blockRecord, accounts []string) {
+	if t.guardFor <= 0 { // what is on record is another configuration's
+		return nil, nil
+	}
 	var of prints
 	now := t.now()
 	t.seats(func(s *station, at *seat) {

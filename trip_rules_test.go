@@ -141,3 +141,26 @@ func TestCooldownsAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// Without guard nothing is refused for what is on record.
+func TestGuardOffAsksNobody(t *testing.T) {
+	j := newJourney(t, Options{Rephrase: &Rephrase{Prefixes: []string{"Art:"}}}, &upstream{name: "a"})
+	j.plays["a"] = []scene{finished("SAFETY")}
+	for _, guardFor := range []time.Duration{time.Hour, 0} {
+		j.guardFor = guardFor
+		if got, want := j.story(prompt), "a@0s a@0s = 400 SAFETY"; got != want {
+			t.Errorf("guard %v: %s, want %s", guardFor, got, want)
+		}
+	}
+}
+
+// A block that is certain when the time is up stays one, also where blocks pass.
+func TestBlockAtTheDeadline(t *testing.T) {
+	for blockStatus, want := range map[int]int{422: 422, 0: 400} {
+		a := &attempt{verdict: verdict{class: classForbidden, reason: "SPII"}}
+		(&trip{router: &router{blockStatus: blockStatus}}).cutShort(a, true)
+		if a.status != want || a.verdict.reason != "SPII" {
+			t.Errorf("block_status %d: %d %s", blockStatus, a.status, a.verdict.reason)
+		}
+	}
+}
