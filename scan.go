@@ -39,19 +39,13 @@ type facts struct {
 
 	ties []string // the first of its thought signatures, see wants
 
-	usage usage
+	usage                    usage
+	modelVersion, responseID string // see setWord
 }
 
 // maxAnswerTies is how many thought signatures of an answer are enough to recognise it
 // when it comes back as history.
 const maxAnswerTies = 4
-
-// usage counts the tokens of a call as the answer reports them.
-type usage struct {
-	input, output, thinking int64
-}
-
-func (u usage) total() int64 { return u.input + u.output + u.thinking }
 
 // imageReady tells whether an image is on its way. It does not change once it is
 // true, so that a verdict does not depend on how the network cut the answer.
@@ -102,13 +96,17 @@ const (
 	fieldMimeType
 	fieldToolCall
 	fieldOther
-	fieldInputTokens
-	fieldOutputTokens
-	fieldThinkingTokens
 	fieldErrorCode
 	fieldErrorStatus
 	fieldErrorMessage
 	fieldFiltered
+	fieldModelVersion
+	fieldResponseID
+	fieldUsage
+	fieldModalityCount // of one modality of the output
+	fieldModality
+	fieldModalityTokens
+	fieldTokens // and behind it, one for each place of a tally
 )
 
 // answerSchema is what a verdict and the accounts depend on, in all forms that
@@ -134,12 +132,21 @@ var answerSchema = func() *field {
 		"candidates[].content.parts[].functionCall":        {id: fieldToolCall},
 		"candidates[].content.parts[].executableCode":      {id: fieldOther},
 		"candidates[].content.parts[].codeExecutionResult": {id: fieldOther},
-		"usageMetadata.promptTokenCount":                   {id: fieldInputTokens},
-		"usageMetadata.candidatesTokenCount":               {id: fieldOutputTokens},
-		"usageMetadata.thoughtsTokenCount":                 {id: fieldThinkingTokens},
-		"error.code":                                       {id: fieldErrorCode},
-		"error.status":                                     {id: fieldErrorStatus, keep: maxWord},
-		"error.message":                                    {id: fieldErrorMessage, keep: maxMessage},
+		"error.code":    {id: fieldErrorCode},
+		"error.status":  {id: fieldErrorStatus, keep: maxWord},
+		"error.message": {id: fieldErrorMessage, keep: maxMessage},
+		"modelVersion":  {id: fieldModelVersion, keep: maxWord},
+		"responseId":    {id: fieldResponseID, keep: maxWord},
+
+		"usageMetadata":                                      {id: fieldUsage},
+		"usageMetadata.promptTokenCount":                     {id: fieldTokens + tallyPrompt},
+		"usageMetadata.toolUsePromptTokenCount":              {id: fieldTokens + tallyTools},
+		"usageMetadata.candidatesTokenCount":                 {id: fieldTokens + tallyOutput},
+		"usageMetadata.thoughtsTokenCount":                   {id: fieldTokens + tallyThinking},
+		"usageMetadata.totalTokenCount":                      {id: fieldTokens + tallyTotal},
+		"usageMetadata.candidatesTokensDetails[]":            {id: fieldModalityCount},
+		"usageMetadata.candidatesTokensDetails[].modality":   {id: fieldModality, keep: maxWord},
+		"usageMetadata.candidatesTokensDetails[].tokenCount": {id: fieldModalityTokens},
 
 		"predictions[]":                    {id: fieldPart},
 		"predictions[].bytesBase64Encoded": {id: fieldImage},
@@ -161,11 +168,32 @@ var answerSchema = func() *field {
 		"choices[].delta.content":             {id: fieldText, keep: maxText},
 		"choices[].delta.toolCalls[]":         {id: fieldToolCall},
 		"choices[].delta.images[].imageUrl":   {id: fieldOther},
-		"usage.promptTokens":                  {id: fieldInputTokens},
-		"usage.completionTokens":              {id: fieldOutputTokens},
+		"model":                               {id: fieldModelVersion, keep: maxWord},
+		"id":                                  {id: fieldResponseID, keep: maxWord},
+
+		"usage":                  {id: fieldUsage},
+		"usage.promptTokens":     {id: fieldTokens + tallyPrompt},
+		"usage.completionTokens": {id: fieldTokens + tallyOutput},
+		"usage.totalTokens":      {id: fieldTokens + tallyTotal},
+		"usage.completionTokensDetails.reasoningTokens": {id: fieldTokens + tallyReasoning},
+		"usage.completionTokensDetails.imageTokens":     {id: fieldTokens + tallyImage},
+		"usage.inputTokens":                             {id: fieldTokens + tallyPrompt}, // images/generations
+		"usage.outputTokens":                            {id: fieldTokens + tallyOutput},
+		"usage.outputTokensDetails.imageTokens":         {id: fieldTokens + tallyImage},
+		"usage.totalInputTokens":                        {id: fieldTokens + tallyPrompt}, // Interactions, as all that follow
+		"usage.totalToolUseTokens":                      {id: fieldTokens + tallyTools},
+		"usage.totalOutputTokens":                       {id: fieldTokens + tallyOutput},
+		"usage.totalThoughtTokens":                      {id: fieldTokens + tallyThinking},
+		"usage.outputTokensByModality[]":                {id: fieldModalityCount},
+		"usage.outputTokensByModality[].modality":       {id: fieldModality, keep: maxWord},
+		"usage.outputTokensByModality[].tokens":         {id: fieldModalityTokens},
 	})
 	root.id = fieldRoot
-	root.element = root // a stream without alt=sse is an array of answers (wire §1)
+	root.element = root                       // a stream without alt=sse is an array of answers (wire §1)
+	interaction := root.member("interaction") // an event has the answer in this member
+	for _, name := range []string{"model", "id", "usage"} {
+		*interaction.member(name) = *root.member(name)
+	}
 	return root
 }()
 
@@ -182,6 +210,9 @@ type answerScanner struct {
 	position  int       // of the candidate in its list
 	candidate candidate // being read
 	part      part      // being read
+
+	tally    tokenTally    // of the usage being read
+	modality modalityCount // being read
 }
 
 type candidate struct {
@@ -243,6 +274,10 @@ func (s *answerScanner) open(f *field, _ []byte, array bool, _ int64) {
 		s.toolCall, s.content = true, true
 	case fieldOther:
 		s.content = true
+	case fieldUsage:
+		s.tally = tokenTally{}
+	case fieldModalityCount:
+		s.modality = modalityCount{}
 	}
 }
 
@@ -259,6 +294,10 @@ func (s *answerScanner) close(f *field, array, empty bool, _ int64) (pause bool)
 		s.endPart()
 	case f.id == fieldCandidate:
 		s.endCandidate()
+	case f.id == fieldUsage && s.tally != tokenTally{}: // chunks that only tell a tier or traffic type have one, too
+		s.usage = s.tally.usage()
+	case f.id == fieldModalityCount && s.modality.isImage:
+		s.tally[tallyImage] += s.modality.tokens
 	}
 	return false
 }
@@ -313,18 +352,19 @@ func (s *answerScanner) scalar(f *field, _ []byte, kind jsonKind, value []byte, 
 		s.errorStatus = string(value)
 	case fieldErrorMessage:
 		s.errorMessage = string(value)
-	case fieldInputTokens:
-		s.usage.input = number(value)
-	case fieldOutputTokens:
-		s.usage.output = number(value)
-	case fieldThinkingTokens:
-		s.usage.thinking = number(value)
+	case fieldModelVersion:
+		setWord(&s.modelVersion, value)
+	case fieldResponseID:
+		setWord(&s.responseID, value)
+	case fieldModality:
+		s.modality.isImage = isEnum(kind, value, "IMAGE", 2) // in both APIs' definitions
+	case fieldModalityTokens:
+		s.modality.tokens = number(value)
+	default:
+		if f.id >= fieldTokens {
+			s.tally[f.id-fieldTokens] = number(value)
+		}
 	}
-}
-
-func number(value []byte) int64 {
-	n, _ := strconv.ParseInt(string(value), 10, 64)
-	return max(n, 0)
 }
 
 // endPart comes late on purpose: the flag "thought" follows the data (wire §6).

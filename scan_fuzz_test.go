@@ -24,6 +24,9 @@ func FuzzAnswer(f *testing.F) {
 	for i, body := range []string{
 		hello, pixel, safety, array(hello, pixel, safety, trail), array(choice, filtered), `{"candidates":[{"finishReason":3},{"index":1,"finishReason":"STOP"}]}`,
 		`{"prompt_feedback":{"block_reason":2,"block_reason_message":"Support code: 58061214"}}`, `[[{"error":{"code":503}}]]`, `{"predictions":[{"raiFilteredReason":"no"}]}`,
+		`{"usageMetadata":{"promptTokenCount":5,"candidatesTokensDetails":[{"tokenCount":9,"modality":2}]},"modelVersion":"m","responseId":"i"}`,
+		`{"interaction":{"id":"a","usage":{"total_input_tokens":7,"total_tokens":9,"output_tokens_by_modality":[{"modality":"image","tokens":1}]}}}`,
+		`{"usage":{"prompt_tokens":1,"completion_tokens":9,"total_tokens":10,"completion_tokens_details":{"reasoning_tokens":3,"image_tokens":5}}}`,
 		candidateWith(`"finishReason":"NO_IMAGE",` + parts(`{"thought":true,"inlineData":{"data":"A"}},{"inlineData":{"mimeType":"audio/x","data":"A"}}`)),
 	} {
 		f.Add([]byte(body), uint(i), uint(i*5))
@@ -93,6 +96,9 @@ type reference struct {
 	enums   *enums
 	verdict verdict
 	settled bool
+
+	tally    tokenTally // of the usage being read
+	modality modalityCount
 
 	finish, said string // of the candidate being read
 	thought      bool   // of the part being read
@@ -184,7 +190,23 @@ func (r *reference) walk(path string, v gjson.Result) {
 	}
 }
 
-const partPath = ".candidates[].content.parts[]"
+const (
+	partPath    = ".candidates[].content.parts[]"
+	detailsPath = ".usageMetadata.candidatesTokensDetails[]"
+)
+
+// tokenPaths are where the places of a tally are filled from.
+var tokenPaths = map[string]int{
+	".usageMetadata.promptTokenCount": tallyPrompt, ".usageMetadata.toolUsePromptTokenCount": tallyTools,
+	".usageMetadata.candidatesTokenCount": tallyOutput, ".usageMetadata.thoughtsTokenCount": tallyThinking,
+	".usageMetadata.totalTokenCount": tallyTotal,
+
+	".usage.promptTokens": tallyPrompt, ".usage.inputTokens": tallyPrompt, ".usage.totalInputTokens": tallyPrompt,
+	".usage.totalToolUseTokens": tallyTools, ".usage.totalTokens": tallyTotal,
+	".usage.completionTokens": tallyOutput, ".usage.outputTokens": tallyOutput, ".usage.totalOutputTokens": tallyOutput,
+	".usage.totalThoughtTokens": tallyThinking, ".usage.completionTokensDetails.reasoningTokens": tallyReasoning,
+	".usage.completionTokensDetails.imageTokens": tallyImage, ".usage.outputTokensDetails.imageTokens": tallyImage,
+}
 
 func (r *reference) enter(path string) {
 	switch path {
@@ -197,11 +219,23 @@ func (r *reference) enter(path string) {
 		r.toolCall, r.content = true, true
 	case partPath + ".executableCode", partPath + ".codeExecutionResult", ".choices[].message.images[].imageUrl", ".choices[].delta.images[].imageUrl":
 		r.content = true
+	case ".usageMetadata", ".usage", ".interaction.usage":
+		r.tally = tokenTally{}
+	case detailsPath, ".usage.outputTokensByModality[]", ".interaction.usage.outputTokensByModality[]":
+		r.modality = modalityCount{}
 	}
 }
 
 func (r *reference) leave(path string) {
 	switch path {
+	case ".usageMetadata", ".usage", ".interaction.usage":
+		if r.tally != (tokenTally{}) {
+			r.usage = r.tally.usage()
+		}
+	case detailsPath, ".usage.outputTokensByModality[]", ".interaction.usage.outputTokensByModality[]":
+		if r.modality.isImage {
+			r.tally[tallyImage] += r.modality.tokens
+		}
 	case ".candidates[]", ".choices[]":
 		if r.finish != "" {
 			r.facts.finish = r.finish
@@ -238,7 +272,6 @@ func (r *reference) scalar(path string, v gjson.Result) {
 	case gjson.True, gjson.False:
 		word = ""
 	}
-	number, _ := strconv.Atoi(v.Raw)
 	switch path {
 	case ".promptFeedback.blockReason":
 		r.blockReason = r.enums.block.name(kind, []byte(word))
@@ -267,11 +300,20 @@ func (r *reference) scalar(path string, v gjson.Result) {
 			r.filtered = word
 		}
 	case ".error.code":
-		r.errorCode = number
+		r.errorCode, _ = strconv.Atoi(v.Raw)
 	case ".error.status":
 		r.errorStatus = word
-	case ".usageMetadata.promptTokenCount", ".usage.promptTokens":
-		r.usage.input = int64(max(number, 0))
+	case ".modelVersion", ".model", ".interaction.model":
+		setWord(&r.modelVersion, []byte(word[:min(len(word), maxWord)]))
+	case ".responseId", ".id", ".interaction.id":
+		setWord(&r.responseID, []byte(word[:min(len(word), maxWord)]))
+	case detailsPath + ".modality", ".usage.outputTokensByModality[].modality", ".interaction.usage.outputTokensByModality[].modality":
+		r.modality.isImage = isEnum(kind, []byte(word), "IMAGE", 2)
+	case detailsPath + ".tokenCount", ".usage.outputTokensByModality[].tokens", ".interaction.usage.outputTokensByModality[].tokens":
+		r.modality.tokens = number([]byte(v.Raw))
+	}
+	if place, ok := tokenPaths[strings.TrimPrefix(path, ".interaction")]; ok {
+		r.tally[place] = number([]byte(v.Raw))
 	}
 }
 
@@ -280,10 +322,11 @@ func (r *reference) compare(t *testing.T, got *facts) {
 	t.Helper()
 	type counts struct {
 		images, drafts, candidates, objects int
-		input                               int64
+		usage                               usage
+		model, id                           string
 	}
-	want := counts{r.images, r.drafts, r.candidates, r.objects, r.usage.input}
-	if have := (counts{got.images, got.drafts, got.candidates, got.objects, got.usage.input}); have != want {
+	want := counts{r.images, r.drafts, r.candidates, r.objects, r.usage, r.modelVersion, r.responseID}
+	if have := (counts{got.images, got.drafts, got.candidates, got.objects, got.usage, got.modelVersion, got.responseID}); have != want {
 		t.Fatalf("%+v, want %+v", have, want)
 	}
 }

@@ -150,11 +150,11 @@ func TestFactsForTheAccounts(t *testing.T) {
 		body string
 		want facts // of what is compared
 	}{
-		{formUnary, `{"usageMetadata":{"promptTokenCount":16,"candidatesTokenCount":1518,"totalTokenCount":1708,"thoughtsTokenCount":174},"modelVersion":"gemini-3-pro-image"}`, facts{usage: usage{16, 1518, 174}}},
-		{formUnary, `{"usageMetadata":{"promptTokenCount":16,"candidatesTokenCount":-1,"thoughtsTokenCount":1e99}}`, facts{usage: usage{16, 0, 0}}},
-		{formUnary, `{"usageMetadata":{"promptTokenCount":99999999999999999999,"promptTokensDetails":[{"tokenCount":3}]}}`, facts{usage: usage{1<<63 - 1, 0, 0}}},
-		{formEvents, events(`{"usageMetadata":{"promptTokenCount":4}}`, `{"usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":7}}`), facts{usage: usage{5, 7, 0}}},
-		{formOpenAI, events(`{"model":"gemini-2.5-flash","choices":[]}`, `{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}`, "[DONE]"), facts{usage: usage{3, 4, 0}}},
+		{formUnary, `{"usageMetadata":{"promptTokenCount":16,"candidatesTokenCount":1518,"totalTokenCount":1708,"thoughtsTokenCount":174},"modelVersion":"gemini-3-pro-image"}`, facts{usage: usage{input: 16, output: 1518, thinking: 174}}},
+		{formUnary, `{"usageMetadata":{"promptTokenCount":16,"candidatesTokenCount":-1,"thoughtsTokenCount":1e99}}`, facts{usage: usage{input: 16}}},
+		{formUnary, `{"usageMetadata":{"promptTokenCount":99999999999999999999,"promptTokensDetails":[{"tokenCount":3}]}}`, facts{}},
+		{formEvents, events(`{"usageMetadata":{"promptTokenCount":4}}`, `{"usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":7}}`), facts{usage: usage{input: 5, output: 7}}},
+		{formOpenAI, events(`{"model":"gemini-2.5-flash","choices":[]}`, `{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}`, "[DONE]"), facts{usage: usage{input: 3, output: 4}}},
 		{formUnary, `{"data":[{"b64_json":"AA"},{"b64_json":"AA"},{"revised_prompt":"x"}]}`, facts{images: 2}},
 		{formUnary, candidateWith(parts(`{"inlineData":{"mimeType":"IMAGE/PNG","data":"A"}},{"inlineData":{"data":"A","mimeType":"audio/wav"}},{"fileData":{"mimeType":"video/mp4","fileUri":"x"}},{"inlineData":{"data":"A"},"thought":true}`)), facts{images: 1, drafts: 1}},
 		{formArray, array(pixel, pixel), facts{images: 2}},
@@ -164,6 +164,105 @@ func TestFactsForTheAccounts(t *testing.T) {
 		got := facts{usage: p.scan.usage, images: p.scan.images, drafts: p.scan.drafts}
 		if !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %+v, want %+v", c.body, got, c.want)
+		}
+	}
+}
+
+// factsOf is what an answer says, when it is only listened to.
+func factsOf(t *testing.T, form streamForm, body string) *facts {
+	t.Helper()
+	p := play(strings.NewReader(body), form, expectation{unjudged: true}, noLimit)
+	p.body(t)
+	return p.scan.facts
+}
+
+func TestUsage(t *testing.T) {
+	metadata := func(members string) string { return `{"usageMetadata":{` + members + `}}` }
+	openAI := func(members string) string { return `{"choices":[],"usage":{` + members + `}}` }
+	for _, c := range []struct {
+		name string
+		form streamForm
+		body string
+		want usage
+	}{
+		{"image tokens, modality first", formUnary, metadata(`"candidatesTokenCount":9,"candidatesTokensDetails":[{"modality":"IMAGE","tokenCount":7}]`), usage{output: 9, image: 7}},
+		{"count first, details before the count", formUnary, metadata(`"candidatesTokensDetails":[{"tokenCount":7,"modality":"IMAGE"}],"candidatesTokenCount":9`), usage{output: 9, image: 7}},
+		{"several images among others", formUnary, metadata(`"candidatesTokenCount":20,"candidatesTokensDetails":[{"modality":"IMAGE","tokenCount":7},{"modality":"TEXT","tokenCount":5},{"tokenCount":1},{"modality":"IMAGE","tokenCount":8}]`), usage{output: 20, image: 15}},
+		{"modality as a number", formUnary, metadata(`"candidatesTokenCount":9,"candidatesTokensDetails":[{"modality":1,"tokenCount":2},{"modality":2,"tokenCount":7}]`), usage{output: 9, image: 7}},
+		{"images of the prompt", formUnary, metadata(`"promptTokenCount":260,"promptTokensDetails":[{"modality":"IMAGE","tokenCount":258}]`), usage{input: 260}},
+		{"snake case", formUnary, `{"usage_metadata":{"prompt_token_count":3,"candidates_token_count":9,"candidates_tokens_details":[{"modality":"IMAGE","token_count":7}]}}`, usage{input: 3, output: 9, image: 7}},
+		{"details without their sum", formUnary, metadata(`"candidatesTokensDetails":[{"modality":"IMAGE","tokenCount":7}]`), usage{output: 7, image: 7}},
+		{"details of odd types", formUnary, metadata(`"candidatesTokenCount":9,"candidatesTokensDetails":[null,3,[{"modality":"IMAGE","tokenCount":7}],{"modality":["IMAGE"],"tokenCount":7},{"modality":"IMAGE","tokenCount":null},{"modality":"IMAGE","tokenCount":-4}]`), usage{output: 9}},
+		{"tools", formUnary, metadata(`"promptTokenCount":80,"toolUsePromptTokenCount":237,"candidatesTokenCount":173,"thoughtsTokenCount":60,"totalTokenCount":550`), usage{input: 317, output: 173, thinking: 60}},
+		{"output that mirrors the thoughts", formUnary, metadata(`"promptTokenCount":18,"candidatesTokenCount":220,"thoughtsTokenCount":220,"totalTokenCount":238`), usage{input: 18, thinking: 220}},
+		{"not whole", formUnary, metadata(`"promptTokenCount":3.5,"candidatesTokenCount":"7","thoughtsTokenCount":true`), usage{}},
+		{"more than there can be", formUnary, metadata(`"promptTokenCount":2147483648,"candidatesTokenCount":2147483647`), usage{output: 1<<31 - 1}},
+
+		{"the last chunk replaces all", formEvents, events(
+			metadata(`"promptTokenCount":5,"candidatesTokenCount":9,"thoughtsTokenCount":4,"candidatesTokensDetails":[{"modality":"IMAGE","tokenCount":7}]`),
+			metadata(`"promptTokenCount":5,"candidatesTokenCount":8`),
+		), usage{input: 5, output: 8}},
+		{"a chunk without numbers replaces nothing", formEvents, events(
+			metadata(`"promptTokenCount":5,"candidatesTokenCount":9,"candidatesTokensDetails":[{"modality":"IMAGE","tokenCount":7}]`),
+			metadata(`"trafficType":"ON_DEMAND"`), `{"usageMetadata":null}`, `{"usageMetadata":[]}`,
+		), usage{input: 5, output: 9, image: 7}},
+		{"a chunk that is cut", formEvents, events(metadata(`"promptTokenCount":5`)) + `data: {"usageMetadata":{"promptTokenCount":6`, usage{input: 5}},
+		{"array", formArray, array(metadata(`"promptTokenCount":5`), metadata(`"promptTokenCount":6`)), usage{input: 6}},
+
+		{"OpenAI counts thinking within the output", formUnary, openAI(`"prompt_tokens":3,"completion_tokens":10,"total_tokens":13,"completion_tokens_details":{"reasoning_tokens":4}`), usage{input: 3, output: 6, thinking: 4}},
+		{"without a total", formUnary, openAI(`"completion_tokens_details":{"reasoning_tokens":4},"completion_tokens":10,"prompt_tokens":3`), usage{input: 3, output: 6, thinking: 4}},
+		{"more thinking than output", formUnary, openAI(`"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,"completion_tokens_details":{"reasoning_tokens":4}`), usage{input: 3, thinking: 2}},
+		{"thinking beside the output", formUnary, openAI(`"prompt_tokens":21,"completion_tokens":0,"total_tokens":81,"completion_tokens_details":{"reasoning_tokens":60}`), usage{input: 21, thinking: 60}},
+		{"Google tells OpenAI's clients in the total alone", formOpenAI, events(openAI(`"completion_tokens":1,"prompt_tokens":9,"total_tokens":103`), openAI(`"completion_tokens":3,"prompt_tokens":9,"total_tokens":105`), "[DONE]"), usage{input: 9, output: 3, thinking: 93}},
+		{"images by chat", formUnary, openAI(`"completion_tokens":1337,"prompt_tokens":533,"total_tokens":1870,"completion_tokens_details":{"reasoning_tokens":217,"text_tokens":0,"image_tokens":1120}`), usage{input: 533, output: 1120, thinking: 217, image: 1120}},
+		{"images", formUnary, `{"data":[{"b64_json":"AA"}],"usage":{"total_tokens":100,"input_tokens":50,"output_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40},"output_tokens_details":{"image_tokens":45,"text_tokens":5}}}`, usage{input: 50, output: 50, image: 45}},
+		{"null", formOpenAI, events(openAI(`"prompt_tokens":3`), `{"choices":[],"usage":null}`), usage{input: 3}},
+
+		{"Interactions", formUnary, `{"usage":{"total_tokens":1549,"total_input_tokens":10,"total_output_tokens":1524,"output_tokens_by_modality":[{"modality":"image","tokens":1120}],"total_thought_tokens":8,"total_tool_use_tokens":7}}`, usage{input: 17, output: 1524, thinking: 8, image: 1120}},
+		{"Interactions, streamed", formEvents, events(`{"interaction":{"status":"in_progress"}}`, `{"interaction":{"usage":{"total_tokens":148,"total_input_tokens":7,"total_output_tokens":26,"total_thought_tokens":115}}}`), usage{input: 7, output: 26, thinking: 115}},
+	} {
+		if got := factsOf(t, c.form, c.body).usage; got != c.want {
+			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestRecordedUsage(t *testing.T) {
+	for _, c := range []struct {
+		file      string
+		form      streamForm
+		want      usage
+		model, id string
+	}{
+		{"image_ok_gemini20_flash_edit.json", formUnary, usage{input: 266, output: 1355, image: 1290}, "gemini-2.0-flash-preview-image-generation", "vi6maLTBCKbP_uMPm5TcqQI"},
+		{"image_ok_gemini3_pro_ga.json", formUnary, usage{input: 22, output: 1216, thinking: 179, image: 1120}, "gemini-3-pro-image", "8cxparnuJ-aCg8UPx8HfwQM"},
+		{"image_ok_vertex_gemini25_flash.json", formUnary, usage{input: 9, output: 1295, image: 1290}, "gemini-2.5-flash-image", "xm7vaOLiB56L3dAPsp7kmA0"},
+		{"image_stream_gemini20_flash.sse", formEvents, usage{input: 15, output: 1318, image: 1290}, "gemini-2.0-flash-preview-image-generation", "mS77aIOaD5qFvr0P1b_T4AY"},
+		{"thought_stream_gemini25.sse", formEvents, usage{input: 10, output: 48, thinking: 540}, "gemini-2.5-flash", "0J-HaJetAqv0jrEPwu-tsQ0"},
+		{"blocked_image_safety_gemini3_pro.json", formUnary, usage{input: 18, thinking: 220}, "gemini-3-pro-image", "RECONSTRUCTED"},
+		{"prompt_blocked_prohibited_content_array_stream.json", formArray, usage{input: 8175}, "gemini-3-pro-preview", "-nV9aePBK962odAPgsTH8QQ"},
+		{"interactions_ok_image.json", formUnary, usage{input: 10, output: 1524, image: 1120}, "gemini-3.1-flash-image", "v1_ChdGT09YYW9VTl9yN25zRVB2NW5Td1Fv"},
+		{"interactions_stream_text.sse", formEvents, usage{input: 7, output: 26, thinking: 115}, "gemini-2.5-flash", "v1_ChdUR3NIYXVyQkFlYVA2ZGtQajZERThBVRIXVEdzSGF1ckJBZWFQNmRrUGo2REU4QVU"},
+	} {
+		got := factsOf(t, c.form, string(fixture(t, c.file)))
+		if got.usage != c.want || got.modelVersion != c.model || got.responseID != c.id {
+			t.Errorf("%s: %+v %s %s", c.file, got.usage, got.modelVersion, got.responseID)
+		}
+	}
+}
+
+func TestAnswerNames(t *testing.T) {
+	for _, c := range []struct{ body, model, id string }{
+		{`{"modelVersion":"gemini-3-pro-image","responseId":"-ySmaKa_0"}`, "gemini-3-pro-image", "-ySmaKa_0"},
+		{`{"id":"chatcmpl-1","model":"google/gemini-2.5-flash:free","choices":[]}`, "google/gemini-2.5-flash:free", "chatcmpl-1"},
+		{`{"modelVersion":"a b","responseId":"x\ny","model":"caf\u00e9"}`, "", ""},
+		{`{"modelVersion":null,"responseId":7}`, "", "7"},
+		{`{"candidates":[{"modelVersion":"m"}],"x":{"id":"i"}}`, "", ""},
+		{`[{"modelVersion":"first","responseId":""},{"modelVersion":"second","responseId":"i"}]`, "first", "i"},
+		{`{"responseId":"` + strings.Repeat("i", 9*maxWord) + `"}`, "", strings.Repeat("i", maxWord)},
+	} {
+		if got := factsOf(t, formArray, c.body); got.modelVersion != c.model || got.responseID != c.id {
+			t.Errorf("%.80s: %q %q", c.body, got.modelVersion, got.responseID)
 		}
 	}
 }
