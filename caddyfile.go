@@ -38,6 +38,17 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		block_status        <code>|pass
 //		no_image            auto|error|pass
 //
+//		rate_limit <model glob> {
+//			rpm   <n>
+//			tpm   <n>
+//			rpd   <n>
+//			ipm   <n>
+//			burst <n>
+//			queue <duration>
+//			key   <text>
+//		}
+//		pause_on_block_rate
+//
 //		retry off
 //		retry {
 //			attempts <n>
@@ -60,6 +71,8 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		upstream <name> <url> {
 //			api_key   <key> [<project>]
 //			model     <glob> <model>
+//			price     <model glob> <usd per image>
+//			budget    <usd>
 //			accept_blocked
 //			probe     <duration>
 //			transport <name> {
@@ -77,11 +90,13 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		}
 //	}
 //
-// These can be repeated: safety_settings, once for each category; upstream; of
-// an upstream, api_key, model and header_up; everything in rephrase. A category
-// is one of HARASSMENT, HATE_SPEECH, SEXUALLY_EXPLICIT and DANGEROUS_CONTENT,
-// with or without HARM_CATEGORY_ before it; without a category the threshold is
-// for all that have no line of their own.
+// These can be repeated: safety_settings, once for each category; rate_limit,
+// once for each glob; upstream; of an upstream, api_key, model, price and
+// header_up; everything in rephrase. A category is one of HARASSMENT,
+// HATE_SPEECH, SEXUALLY_EXPLICIT and DANGEROUS_CONTENT, with or without
+// HARM_CATEGORY_ before it; without a category the threshold is for all that
+// have no line of their own. The numbers of a rate_limit can end in k for
+// thousands or M for millions; it needs one of rpm, tpm, rpd and ipm.
 func (o *Options) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the name of the directive or of the transport
 	name := d.Val()
@@ -129,6 +144,10 @@ var optionsGrammar = grammar[Options]{
 	}},
 	"no_image": {parse: func(o *Options, d *caddyfile.Dispenser) error {
 		return parseWord(d, &o.NoImage, string(noImageAuto), string(noImageError), string(noImagePass))
+	}},
+	"rate_limit": {parse: parseRateLimit, repeats: true},
+	"pause_on_block_rate": {parse: func(o *Options, d *caddyfile.Dispenser) error {
+		return parseFlag(d, &o.PauseOnBlockRate)
 	}},
 	"retry":    {parse: parseRetry},
 	"rephrase": {parse: parseRephrase},
@@ -224,6 +243,16 @@ func parseArg(d *caddyfile.Dispenser, value *string, syntax string) error {
 		return d.Errf("expected %s", syntax)
 	}
 	*value = args[0]
+	return nil
+}
+
+// parseFlag reads an option that has no argument.
+func parseFlag(d *caddyfile.Dispenser, flag *bool) error {
+	option := d.Val()
+	*flag = true
+	if d.NextArg() {
+		return d.Errf("expected %s alone", option)
+	}
 	return nil
 }
 

@@ -168,12 +168,10 @@ var upstreamGrammar = grammar[Upstream]{
 		u.Models = append(u.Models, ModelRule{Match: args[0], Model: args[1]})
 		return wrap(d, u.checkModels())
 	}},
+	"price":  {repeats: true, parse: parsePrice},
+	"budget": {parse: parseDailyBudget},
 	"accept_blocked": {parse: func(u *Upstream, d *caddyfile.Dispenser) error {
-		u.AcceptBlocked = true
-		if d.NextArg() {
-			return d.Err("expected accept_blocked alone")
-		}
-		return nil
+		return parseFlag(d, &u.AcceptBlocked)
 	}},
 	"probe": {parse: func(u *Upstream, d *caddyfile.Dispenser) error {
 		return parseDurationArg(d, &u.Probe)

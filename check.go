@@ -24,6 +24,7 @@ func (o *Options) check() error {
 	for _, check := range []func() error{
 		o.checkCompletion,
 		o.checkJudgement,
+		o.checkRateLimits,
 		o.Retry.check,
 		o.Rephrase.check,
 		func() error { return checkGuard(*o.Guard) },
@@ -232,7 +233,7 @@ func (u *Upstream) check() error {
 	if u.proxied {
 		return nil // nothing of it comes from the configuration
 	}
-	for _, check := range []func() error{u.checkAddress, u.checkKeys, u.checkModels, u.checkTransport} {
+	for _, check := range []func() error{u.checkAddress, u.checkKeys, u.checkModels, u.checkPrices, u.checkBudget, u.checkTransport} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -267,8 +268,13 @@ func (u *Upstream) checkAddress() error {
 
 func (u *Upstream) checkKeys() error {
 	for i, k := range u.APIKeys {
-		if k.Key == "" || strings.Contains(k.Key, "{http.") {
-			return fmt.Errorf("upstream %s: api_key: give a key, or where to find it when the configuration is loaded: {env.NAME} or {file./path}", u.Name)
+		if k.Key == "" {
+			return fmt.Errorf("upstream %s: api_key: give a key, or where to find it: {env.NAME} or {file./path}", u.Name)
+		}
+		for _, text := range []string{k.Key, k.Project} {
+			if err := checkPlaceholders("api_key", text); err != nil {
+				return fmt.Errorf("upstream %s: %w", u.Name, err)
+			}
 		}
 		same := slices.IndexFunc(u.APIKeys[:i], func(before APIKey) bool { return before.Key == k.Key })
 		if same >= 0 {

@@ -46,6 +46,17 @@ type Options struct {
 	// `auto`.
 	NoImage string `json:"no_image,omitempty"`
 
+	// How many calls are sent in a minute or a day, for each project and model.
+	// The first block that matches a model applies. Default: no limits but those
+	// that Google tells of when it refuses a call.
+	RateLimits []RateLimit `json:"rate_limits,omitempty"`
+
+	// Whether the image calls of a project are refused once content filters have
+	// blocked more than 20 % of a Pacific day's calls, and at least 20 calls have
+	// been judged, until an operator resets it with `POST /gemini/reset`. Google
+	// suspends accounts over such rates. Default: false, only an alarm.
+	PauseOnBlockRate bool `json:"pause_on_block_rate,omitempty"`
+
 	// How calls that failed are tried again. Default: up to five attempts in
 	// three minutes.
 	Retry *Retry `json:"retry,omitempty"`

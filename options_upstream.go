@@ -4,8 +4,6 @@ package gemini
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -44,6 +42,17 @@ type Upstream struct {
 	// recovered, above zero. Default: 5 minutes.
 	Probe caddy.Duration `json:"probe,omitempty"`
 
+	// What an image costs here, in USD, by model. The first rule that matches
+	// applies. Default: Google's list prices for tokens, where they are known.
+	Prices []Price `json:"prices,omitempty"`
+
+	// How much may be spent here in a day, in USD, from midnight to midnight
+	// Pacific time; calls go to other upstreams then, or are refused. What counts
+	// is the cost of answers so far, so that calls under way may exceed it.
+	// Upstreams of one name share what they have spent, in all sites.
+	// Default: no budget.
+	Budget float64 `json:"budget,omitempty"`
+
 	// How to connect to it. Default: Caddy's `http` transport.
 	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
 
@@ -61,11 +70,15 @@ type Upstream struct {
 type APIKey struct {
 	// The key. Write it as `{env.NAME}` or `{file./path}`, so that it stays out
 	// of the configuration that Caddy shows and saves. Global placeholders are
-	// resolved once, when the configuration is loaded.
+	// resolved once, when the configuration is loaded; those of a request, such
+	// as one that a `map` sets, for every call. A call whose request leaves the
+	// key empty goes without it: to another key or upstream, or nowhere, and
+	// never with the client's own.
 	Key string `json:"key"`
 
 	// The name of the project that the key belongs to. Google's limits are
-	// those of projects: keys of one project wait together. Default: the name
+	// those of projects: keys of one project wait together. Placeholders are
+	// resolved as in the key; 64 printable characters count. Default: the name
 	// of the upstream.
 	Project string `json:"project,omitempty"`
 }
@@ -79,6 +92,17 @@ type ModelRule struct {
 	Model string `json:"model"`
 }
 
+// Price is what the images of some models cost.
+type Price struct {
+	// The models it applies to, as a shell pattern, by the name that the upstream
+	// is asked for.
+	Match string `json:"match"`
+
+	// The price of one delivered image in USD, 0 or more. Tokens cost nothing
+	// apart from it, and an answer without images nothing at all.
+	USDPerImage float64 `json:"usd_per_image"`
+}
+
 // provision resolves the keys and loads the transport. It makes no connection.
 func (u *Upstream) provision(ctx caddy.Context) (*upstream, error) {
 	up := &upstream{
@@ -86,6 +110,8 @@ func (u *Upstream) provision(ctx caddy.Context) (*upstream, error) {
 		models:        u.Models,
 		acceptBlocked: u.AcceptBlocked,
 		probe:         time.Duration(u.Probe),
+		prices:        u.Prices,
+		budget:        u.Budget,
 		headers:       u.HeaderUp,
 		hasCredential: setsCredential(u.HeaderUp),
 	}
@@ -105,30 +131,49 @@ func (u *Upstream) provision(ctx caddy.Context) (*upstream, error) {
 	return up, err
 }
 
-// resolveKeys looks up the keys. No error has a key in it.
+// resolveKeys looks up the keys, as far as that can be done for all calls. No
+// error has a key in it.
 func (u *Upstream) resolveKeys() ([]*apiKey, error) {
 	var keys []*apiKey
 	unnamed := "" // the account of keys whose project has no name: one, as far as anybody knows
-	for i, k := range u.APIKeys {
-		secret := strings.TrimSpace(caddy.NewReplacer().ReplaceAll(k.Key, ""))
+	for i, given := range u.APIKeys {
+		secret, isOpen := resolve(given.Key)
+		project, splits := resolve(given.Project)
+		if isOpen {
+			keys = append(keys, &apiKey{pattern: &APIKey{Key: secret, Project: project}})
+			continue
+		}
+		secret = strings.TrimSpace(secret)
 		if secret == "" {
 			return nil, fmt.Errorf("api_key %d is empty: is the variable or file that it names there?", i+1)
 		}
-		if strings.ContainsFunc(secret, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		if !fitsHeader(secret) {
 			return nil, fmt.Errorf("api_key %d has characters that cannot be in a header", i+1)
 		}
 		same := slices.IndexFunc(keys, func(before *apiKey) bool { return before.secret == secret })
 		if same >= 0 {
 			return nil, sameKey(same, i)
 		}
-		key := &apiKey{secret: secret, project: k.Project, account: k.Project, id: keyID(secret)}
-		if k.Project == "" {
-			unnamed = cmp.Or(unnamed, "key-"+key.id)
-			key.project, key.account = u.Name, unnamed
+		name := projectName(project)
+		key := newAPIKey(secret, name, u.Name)
+		switch {
+		case splits:
+			key.pattern = &APIKey{Key: secret, Project: project}
+		case name == "":
+			unnamed = cmp.Or(unnamed, key.account)
+			key.account = unnamed
 		}
 		keys = append(keys, key)
 	}
 	return keys, nil
+}
+
+// resolve replaces the placeholders that are known when the configuration is
+// loaded. It is open if there are others, which only a request can know.
+func resolve(text string) (resolved string, isOpen bool) {
+	global := caddy.NewReplacer()
+	resolved = global.ReplaceKnown(text, "")
+	return resolved, strings.Contains(resolved, "{") && resolved != global.ReplaceAll(text, "")
 }
 
 // setsCredential tells whether the operator proves with a header who is calling.
@@ -144,12 +189,6 @@ func setsCredential(ops *headers.HeaderOps) bool {
 		}
 	}
 	return false
-}
-
-// keyID is a name for a key that does not tell the key.
-func keyID(secret string) string {
-	sum := sha256.Sum256([]byte(secret))
-	return hex.EncodeToString(sum[:6])
 }
 
 // loadTransport leaves the transport's life to Caddy: it closes idle

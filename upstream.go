@@ -4,15 +4,17 @@ package gemini
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"path"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -28,6 +30,8 @@ type upstream struct {
 	models        []ModelRule
 	acceptBlocked bool          // may receive prompts that were blocked elsewhere
 	probe         time.Duration // between canaries while it is demoted
+	prices        []Price       // of images, instead of Google's
+	budget        float64       // USD a day; 0: none
 	headers       *headers.HeaderOps
 	hasCredential bool // by headers
 	health        *health
@@ -41,12 +45,93 @@ type apiKey struct {
 	project string // whose limits it counts against, for people
 	account string // the same for machines: no two have one by accident
 	id      string // by which it is known in memory and logs: a hash
+	// pattern makes a key for each call, of placeholders that only a request
+	// knows; nil for a key that is the same for all calls.
+	pattern *APIKey
+}
+
+// newAPIKey is a key without placeholders. A project without a name is that of
+// the key alone.
+func newAPIKey(secret, project, upstream string) *apiKey {
+	k := &apiKey{secret: secret, project: project, account: project, id: keyID(secret)}
+	if project == "" {
+		k.project, k.account = upstream, "key-"+k.id
+	}
+	return k
+}
+
+// keyID is a name for a key that does not tell the key.
+func keyID(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:6])
+}
+
+// keysOf are the keys of an upstream as this call has them, each in its place;
+// nil stands for one that the call does not have. They are made once, so that
+// all that becomes of the call goes by the same keys.
+func (x *exchange) keysOf(u *upstream) []*apiKey {
+	if !slices.ContainsFunc(u.keys, func(k *apiKey) bool { return k.pattern != nil }) {
+		return u.keys
+	}
+	if keys, ok := x.keys[u]; ok {
+		return keys
+	}
+	keys := make([]*apiKey, len(u.keys))
+	for i, k := range u.keys {
+		if k.pattern != nil {
+			k = x.keyFrom(k.pattern, u.name)
+		}
+		isSame := func(before *apiKey) bool { return before != nil && before.secret == k.secret }
+		if k != nil && !slices.ContainsFunc(keys[:i], isSame) { // one account must not look like two
+			keys[i] = k
+		}
+	}
+	if x.keys == nil {
+		x.keys = make(map[*upstream][]*apiKey)
+	}
+	x.keys[u] = keys
+	return keys
+}
+
+// keyFrom is nil if the call has no such key. Braces are no part of any key:
+// they are a placeholder's, which came out of another and is not looked up,
+// because a client may have sent it.
+func (x *exchange) keyFrom(pattern *APIKey, upstream string) *apiKey {
+	expand := x.expand
+	if expand == nil {
+		expand = func(text string) string { return text }
+	}
+	secret := strings.TrimSpace(expand(pattern.Key))
+	if secret == "" || !fitsHeader(secret) || strings.ContainsAny(secret, "{}") {
+		return nil
+	}
+	return newAPIKey(secret, projectName(expand(pattern.Project)), upstream)
+}
+
+// fitsHeader tells whether a key can be sent.
+func fitsHeader(secret string) bool {
+	return !strings.ContainsFunc(secret, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+// maxProjectName is how many characters of a project's name count: clients may
+// choose it, and it stands in logs, metrics and memory.
+const maxProjectName = 64
+
+// projectName makes a name of what a client may have sent.
+func projectName(text string) string {
+	printable := []rune(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, text))
+	return strings.TrimSpace(string(printable[:min(len(printable), maxProjectName)]))
 }
 
 // mapModel says what to ask for instead of a model; the first rule decides.
 func (u *upstream) mapModel(model string) string {
 	for _, rule := range u.models {
-		if ok, _ := path.Match(rule.Match, model); ok {
+		if matches(rule.Match, model) {
 			return rule.Model
 		}
 	}
