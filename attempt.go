@@ -19,24 +19,31 @@ import (
 type attempt struct {
 	upstream     string
 	project      string // whose key was used
+	account      string // the same for machines, see seat
+	model        string // that the upstream was asked for
 	isOwnKey     bool   // it was the client's
 	received     int    // the upstream's status; 0 if none came
 	fault        string // why none came, in the words of RFC 9209
 	cause        error  // the same for the log; names addresses
 	verdict      verdict
 	facts        facts         // what the answer said, for the accounts
+	cost         nanoUSD       // of the answer
 	problem      *googleError  // if the answer was an error
 	delay        time.Duration // that the upstream asks to wait
 	wait         time.Duration // before it
 	isUnfair     bool          // says nothing about the upstream: it was cut short by the call's deadline
 	isRemembered bool          // by guard, as far as that is concerned
 	at           *upstream
+	gate         *gate     // that it passed, if there is one
+	ticket       *ticket   // its place there
+	lowered      []lowered // limits that its refusal has lowered
 
 	// The answer, if it is the upstream's own; otherwise the status and a detail
 	// of an error of this module's.
-	res    *http.Response
-	status int
-	detail string
+	res     *http.Response
+	status  int
+	detail  string
+	refusal *refusal // if it was not sent for a limit
 }
 
 // discard gives back an answer that nobody gets.
@@ -57,10 +64,8 @@ func (t *trip) send(in *http.Request, l *leg) *attempt {
 	if x.attempts > 1 {
 		a = new(attempt)
 	}
-	a.at, a.upstream, a.project, a.isOwnKey, a.wait = l.upstream, l.name, x.clientProject, l.key == nil, l.wait
-	if l.key != nil {
-		a.project = l.key.project
-	}
+	a.at, a.upstream, a.isOwnKey, a.wait = l.upstream, l.name, l.key == nil, l.wait
+	a.project, a.account, a.model, a.gate, a.ticket = l.project, l.account, bareModel(l.model), l.gate, l.ticket
 	ctx, cancel := context.WithCancelCause(l.context(x))
 	limit, isFair := t.timeFor(l)
 	timer := time.AfterFunc(limit, func() { cancel(errDeadline) })

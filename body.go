@@ -55,6 +55,7 @@ type requestBody struct {
 	scanning  bool   // the completer is given what is read
 	slots     []slot // where renderings differ, as they are found
 	keep      bool   // held from the beginning to the end of the call
+	inMemory  int64  // how much of it in memory
 	held      rope   // what has been read and may have to be handed out
 	pins      int    // how many are using held's memory, or spill, without mu
 	size      int64  // how much has been read
@@ -73,7 +74,7 @@ func newRequestBody(r *http.Request, c completion, limit int64, keep bool) *requ
 	if r.Body == nil {
 		raw.left = 0
 	}
-	b := &requestBody{source: raw, declared: raw.left, limit: limit, completer: newCompleter(c), keep: keep}
+	b := &requestBody{source: raw, declared: raw.left, limit: limit, completer: newCompleter(c), keep: keep, inMemory: keepInMemory}
 	encoding := strings.ToLower(strings.Join(r.Header.Values("Content-Encoding"), ","))
 	isGzip := encoding == "gzip" || encoding == "x-gzip"
 	switch {
@@ -103,6 +104,14 @@ func (b *requestBody) readAhead() error {
 
 // readAll reads the body to its end.
 func (b *requestBody) readAll() error { return b.readUpTo(math.MaxInt64) }
+
+// save keeps what is still to be read in a file, because the call is going to
+// wait: many may.
+func (b *requestBody) save() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.inMemory = aheadSize
+}
 
 func (b *requestBody) readUpTo(size int64) error {
 	for {
@@ -164,7 +173,7 @@ func (b *requestBody) prepare(known int64) (surplus chunk, ok bool) {
 		return chunk{}, false
 	}
 	b.pins++
-	if b.held.memory >= keepInMemory {
+	if b.held.memory >= b.inMemory {
 		surplus, _ = b.held.full()
 	}
 	return surplus, true

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -213,13 +214,26 @@ func (c *call) enums() *enums {
 	return geminiEnums
 }
 
-// matchesAny tells whether a model matches one of the globs, which have been
-// checked when the configuration was loaded.
+// matchesAny tells whether a model matches one of the globs.
 func matchesAny(globs []string, model string) bool {
-	for _, glob := range globs {
-		if ok, _ := path.Match(glob, model); ok {
-			return true
-		}
+	return slices.ContainsFunc(globs, func(glob string) bool { return matches(glob, model) })
+}
+
+// matches tells whether a model matches a glob, which has been checked when the
+// configuration was loaded: by its name, or by its bare name. A slash in it is a
+// character like any other, which path.Match does not think.
+func matches(glob, model string) bool {
+	if !strings.Contains(model, "/") {
+		ok, _ := path.Match(glob, model)
+		return ok
 	}
-	return false
+	ok, _ := path.Match(strings.ReplaceAll(glob, "/", "\x00"), strings.ReplaceAll(model, "/", "\x00"))
+	bare := bareModel(model)
+	return ok || bare != model && matches(glob, bare)
+}
+
+// bareModel is the name of a model without the prefixes that the
+// OpenAI-compatible surfaces of Google's APIs take or want.
+func bareModel(model string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(model, "models/"), "google/")
 }

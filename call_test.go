@@ -262,3 +262,26 @@ func TestRequestHeaders(t *testing.T) {
 		t.Errorf("headers appear from nowhere: %v", sent)
 	}
 }
+
+func TestMatches(t *testing.T) {
+	for _, c := range []struct {
+		glob, model string
+		want        bool
+	}{
+		{"*", "", true},
+		{"*-image", "gemini-3-pro-image", true},
+		{"*-image", "gemini-3-pro", false},
+		{"*", "google/gemini-3-pro-image", true},
+		{"gemini-3-*", "google/gemini-3-pro-image", true},
+		{"gemini-3-*", "models/gemini-3-pro-image", true},
+		{"google/*", "google/gemini-3-pro-image", true},
+		{"google/*", "gemini-3-pro-image", false},
+		{"gemini-3-*", "black-forest/gemini-3-pro-image", false},
+		{"*/gemini-3-*", "black-forest/gemini-3-pro-image", true},
+		{"gemini-?-pro", "gemini-3-pro", true},
+	} {
+		if got := matches(c.glob, c.model); got != c.want {
+			t.Errorf("%q, %q: %v", c.glob, c.model, got)
+		}
+	}
+}

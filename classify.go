@@ -49,6 +49,9 @@ const (
 	reasonTooLarge      = "BODY_TOO_LARGE"
 	reasonMalformed     = "MALFORMED_REQUEST"
 	reasonRepeated      = "REPEATED_BLOCK"
+	reasonRateLimited   = "RATE_LIMITED"
+	reasonOverBudget    = "BUDGET_EXCEEDED" // of an upstream
+	reasonPaused        = "PROJECT_PAUSED"
 	reasonCancelled     = "CANCELLED" // the client has left; Google's word for its 499
 )
 

@@ -28,7 +28,8 @@ type apiError struct {
 	model    string
 	upstream string
 	attempts int
-	language string // the client's Accept-Language
+	language string   // the client's Accept-Language
+	refusal  *refusal // of a limit; nil for other errors
 }
 
 // googleStatus are the words that Google uses for HTTP statuses.
@@ -58,7 +59,7 @@ func (e *apiError) message() string {
 	if e.verdict.blocked != "" {
 		what += " (" + e.verdict.blocked + ")"
 	}
-	next := explain(e.verdict.advisor(), e.verdict.stage).next
+	next := cmp.Or(e.refusal.advice(), explain(e.verdict.advisor(), e.verdict.stage).next)
 	message := fmt.Sprintf("%s: %s. %s", e.verdict.reason, what, next)
 	for _, code := range supportCodes(e.verdict.said) {
 		if code.category == "" {
@@ -80,17 +81,17 @@ func (e *apiError) message() string {
 func (e *apiError) native() []byte {
 	text := explain(e.verdict.googleReason(), e.verdict.stage)
 	locale, localized := localize(e.language, e.verdict.advisor(), e.verdict.stage)
-	body := errorBody{Error: errorObject{
+	details := []any{
+		errorInfo{Type: rpcType + "ErrorInfo", Reason: e.verdict.reason, Domain: errorDomain, Metadata: e.metadata(text.configurable)},
+		localizedMessage{Type: rpcType + "LocalizedMessage", Locale: locale, Message: localized},
+		help{Type: rpcType + "Help", Links: []errorLink{{Description: text.helpTitle, URL: text.help}}},
+	}
+	return encode(errorBody{Error: errorObject{
 		Code:    e.code,
 		Status:  e.status(),
 		Message: e.message(),
-		Details: []any{
-			errorInfo{Type: rpcType + "ErrorInfo", Reason: e.verdict.reason, Domain: errorDomain, Metadata: e.metadata(text.configurable)},
-			localizedMessage{Type: rpcType + "LocalizedMessage", Locale: locale, Message: localized},
-			help{Type: rpcType + "Help", Links: []errorLink{{Description: text.helpTitle, URL: text.help}}},
-		},
-	}}
-	return encode(body)
+		Details: append(details, e.refusal.details()...),
+	}})
 }
 
 func (e *apiError) metadata(configurable bool) map[string]string {
@@ -195,6 +196,41 @@ type googleError struct {
 	noAccess        bool          // "limit: 0": the key's tier has none of this quota
 	retryDelay      time.Duration // that the body asks for; 0 if it does not
 	violations      []string      // what BadRequest says about fields of the request
+	quotas          []usedQuota   // that are used up, by QuotaFailure
+}
+
+// usedQuota is a limit of Google's, as a refusal names it.
+type usedQuota struct {
+	id, metric string
+	value      int64 // 0 if it is not said
+}
+
+// kind is the limit of ours that means the same (wire §7).
+func (q usedQuota) kind() limitKind {
+	id, metric := strings.ToLower(q.id), strings.ToLower(q.metric)
+	for _, m := range quotaKinds {
+		if !strings.Contains(id, m.word) && !strings.Contains(metric, m.word) {
+			continue
+		}
+		switch {
+		case strings.Contains(id, "perday"):
+			return m.perDay
+		case strings.Contains(id, "perminute"):
+			return m.perMinute
+		}
+	}
+	return limitNone
+}
+
+// quotaKinds go by the words in a quota's name, the most telling first: all of
+// them may speak of requests.
+var quotaKinds = []struct {
+	word              string
+	perMinute, perDay limitKind
+}{
+	{"token", limitTPM, limitNone},
+	{"images", limitIPM, limitNone},
+	{"request", limitRPM, limitRPD},
 }
 
 // maxViolations is more than an error of Google's has been seen to list.
@@ -234,6 +270,10 @@ func (e *googleError) readDetail(detail gjson.Result) {
 			// delay of 41 s (wire §7).
 			e.perDay = e.perDay || strings.Contains(violation.Get("quotaId").String(), "PerDay")
 			e.noAccess = e.noAccess || violation.Get("quotaValue").String() == "0"
+			if len(e.quotas) < maxViolations {
+				value, _ := strconv.ParseInt(violation.Get("quotaValue").String(), 10, 64)
+				e.quotas = append(e.quotas, usedQuota{violation.Get("quotaId").String(), violation.Get("quotaMetric").String(), value})
+			}
 		}
 	case "BadRequest":
 		for _, violation := range detail.Get("fieldViolations").Array() {

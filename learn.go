@@ -52,8 +52,11 @@ const maxCooldown = 24 * time.Hour
 // this call and all others. Where it does not say, only this call waits.
 func (t *trip) coolDown(l *leg, a *attempt, now time.Time) {
 	l.refusals++
+	t.lower(l, a, now)
 	if a.delay > 0 {
-		t.state.cooldowns.extend(scope(l.station, l.seat), cooldown{Class: a.verdict.class}, now.Add(min(a.delay, maxCooldown)), now)
+		until := now.Add(min(a.delay, maxCooldown))
+		t.state.cooldowns.extend(scope(l.station, l.seat), cooldown{Class: a.verdict.class}, until, now)
+		t.state.gates.hold(scope(l.station, l.seat), until, now)
 		return
 	}
 	if t.rest == nil {
@@ -64,7 +67,9 @@ func (t *trip) coolDown(l *leg, a *attempt, now time.Time) {
 
 // exhaust leaves a project and model alone until its daily quota begins anew.
 func (t *trip) exhaust(l *leg, a *attempt, now time.Time) {
-	until := midnight(now, t.pacific)
+	t.lower(l, a, now)
+	until := t.state.calendar.day(now).ends
+	t.state.gates.hold(scope(l.station, l.seat), until, now)
 	if t.state.cooldowns.extend(scope(l.station, l.seat), cooldown{Class: classExhausted}, until, now) {
 		t.tell("quota_exhausted", map[string]any{"upstream": l.name, "project": a.project, "model": l.model, "until": until})
 	}

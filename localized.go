@@ -22,6 +22,7 @@ const (
 	sayNoImage
 	sayWrongLanguage
 	sayUnavailable
+	sayBusy
 	sayTooLarge
 	sayBadRequest
 	userMessageCount
@@ -139,6 +140,13 @@ var userMessages = [userMessageCount][localeCount]string{
 		inTraditionalChinese: "服務目前無法使用，請稍後再試。",
 		inRussian:            "Сервис сейчас недоступен. Пожалуйста, попробуйте позже.",
 		inFrench:             "Le service est momentanément indisponible. Merci de réessayer plus tard.",
+	},
+	sayBusy: {
+		inEnglish:            "There are too many requests right now. Please wait a moment and try again.",
+		inSimplifiedChinese:  "当前请求过多，请稍等片刻再试。",
+		inTraditionalChinese: "目前的要求過多，請稍候再試。",
+		inRussian:            "Сейчас слишком много запросов. Подождите немного и попробуйте ещё раз.",
+		inFrench:             "Il y a trop de demandes en ce moment. Patientez un instant, puis réessayez.",
 	},
 	sayTooLarge: {
 		inEnglish:            "Your request is too large. Please use fewer or smaller pictures.",

@@ -43,8 +43,8 @@ func newMemory[V any](limit int) *memory[V] {
 
 // get returns a value that has not expired.
 func (m *memory[V]) get(key string, now time.Time) (V, bool) {
-	e, ok := m.find(key, now)
-	return e.value, ok
+	v, _, ok := m.find(key, now)
+	return v, ok
 }
 
 // isEmpty tells that nothing is held, expired or not.
@@ -56,18 +56,19 @@ func (m *memory[V]) isEmpty() bool {
 
 // until tells when a value expires that has not done so yet.
 func (m *memory[V]) until(key string, now time.Time) (time.Time, bool) {
-	e, ok := m.find(key, now)
-	return e.until, ok
+	_, until, ok := m.find(key, now)
+	return until, ok
 }
 
-func (m *memory[V]) find(key string, now time.Time) (entry[V], bool) {
+// find returns a value and when it expires.
+func (m *memory[V]) find(key string, now time.Time) (v V, until time.Time, ok bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	e, ok := m.entries[storable(key)]
 	if !ok || !now.Before(e.until) {
-		return entry[V]{}, false
+		return v, time.Time{}, false
 	}
-	return e, true
+	return e.value, e.until, true
 }
 
 // put remembers a value until a time, whatever was there before. It tells
@@ -114,6 +115,18 @@ func (m *memory[V]) drop(key string) {
 	if existed {
 		m.notify()
 	}
+}
+
+// dropAll forgets the values whose keys match, as drop does.
+func (m *memory[V]) dropAll(matches func(key string) bool) {
+	m.mu.Lock()
+	for key := range m.entries {
+		if matches(key) {
+			m.remove(key)
+		}
+	}
+	m.mu.Unlock()
+	m.notify()
 }
 
 // each visits what has not expired, in the order of its keys. The lock is free

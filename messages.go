@@ -56,6 +56,10 @@ var (
 		"https://ai.google.dev/gemini-api/docs/thought-signatures",
 		"Thought signatures",
 	}
+	aboutLimits = helpLink{
+		"https://ai.google.dev/gemini-api/docs/rate-limits",
+		"Rate limits of the Gemini API",
+	}
 	aboutFiles = helpLink{
 		"https://ai.google.dev/gemini-api/docs/files",
 		"Files API",
@@ -257,6 +261,21 @@ var reasonTexts = map[reasonAt]reasonText{
 		what: "this gateway did not send the prompt, because a filter has blocked the same one for this account before",
 		next: adviseChange,
 		say:  sayPromptRefused, helpLink: aboutAbuse,
+	},
+	{"RATE_LIMITED", anyStage}: {
+		what: "this gateway sends no more calls for now, because a limit on them is used up",
+		next: adviseLater,
+		say:  sayBusy, helpLink: aboutLimits,
+	},
+	{"BUDGET_EXCEEDED", anyStage}: {
+		what: "the daily budget of this gateway is spent",
+		next: adviseLater,
+		say:  sayUnavailable, helpLink: aboutLimits,
+	},
+	{"PROJECT_PAUSED", anyStage}: {
+		what: "this gateway sends no more image calls for this project, because content filters have blocked too many of them",
+		next: "Find out which prompts are blocked; then an operator can lift the pause with POST /gemini/reset.",
+		say:  sayUnavailable, helpLink: aboutAbuse,
 	},
 	{"MALFORMED_REQUEST", anyStage}: {
 		what: "the request body is not valid JSON, so this gateway did not send it on",

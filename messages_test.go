@@ -47,6 +47,9 @@ var explainedReasons = []reasonAt{
 	{"DEADLINE_EXCEEDED", ""},
 	{"BODY_TOO_LARGE", ""},
 	{"REPEATED_BLOCK", ""},
+	{"RATE_LIMITED", ""},
+	{"BUDGET_EXCEEDED", ""},
+	{"PROJECT_PAUSED", ""},
 	{"MALFORMED_REQUEST", ""},
 	{"UPSTREAM_UNAVAILABLE", ""},
 }

@@ -11,33 +11,38 @@ import (
 // or carries thought signatures: to the upstream and project that they came from,
 // as far as that is known, else to the first (contract §4). Other calls belong
 // nowhere: nil.
-func (r *router) pinned(ties []string) *tie {
+func (r *router) pinned(x *exchange) *tie {
+	ties := x.body.wants().ties
 	if len(ties) == 0 {
 		return nil
 	}
 	for _, name := range ties {
-		if known, ok := r.state.ties.get(name, r.now()); ok && r.has(known) {
+		if known, ok := r.state.ties.get(name, r.now()); ok && r.has(x, known) {
 			return &known
 		}
 	}
-	home := r.home()
+	home := r.home(x)
 	return &home
 }
 
-// home is where files are uploaded to, and signatures assumed to come from.
-func (r *router) home() tie {
+// home is where files are uploaded to, and signatures assumed to come from. A
+// call that lacks the first key has no project there.
+func (r *router) home(x *exchange) tie {
 	u := r.upstreams[0]
 	if len(u.keys) == 0 {
 		return tie{Upstream: u.name}
 	}
-	return tie{Upstream: u.name, Project: u.keys[0].project}
+	if first := x.keysOf(u)[0]; first != nil {
+		return tie{Upstream: u.name, Project: first.project}
+	}
+	return tie{Upstream: u.name}
 }
 
-// has tells whether a place is still configured.
-func (r *router) has(known tie) bool {
+// has tells whether a place is still configured, and open to the call.
+func (r *router) has(x *exchange, known tie) bool {
 	return slices.ContainsFunc(r.upstreams, func(u *upstream) bool {
-		isProject := func(k *apiKey) bool { return k.project == known.Project }
-		return u.name == known.Upstream && (len(u.keys) == 0 || slices.ContainsFunc(u.keys, isProject))
+		isProject := func(k *apiKey) bool { return k != nil && k.project == known.Project }
+		return u.name == known.Upstream && (len(u.keys) == 0 || slices.ContainsFunc(x.keysOf(u), isProject))
 	})
 }
 
@@ -48,7 +53,8 @@ func (t *trip) mattersWhere() bool {
 		return false
 	}
 	l, ok := t.next(t.now())
-	isHome := ok && l.upstream == t.upstreams[0] && (l.key == nil || l.key.project == t.upstreams[0].keys[0].project)
+	home := t.home(t.x)
+	isHome := ok && home.allows(l.station) && home.allowsKey(l.key)
 	return !isHome || !t.state.ties.isEmpty()
 }
 
@@ -68,7 +74,7 @@ func (r *router) tie(x *exchange) {
 	if !x.isOwnKey {
 		here.Project = x.project
 	}
-	if here == r.home() {
+	if here == r.home(x) {
 		return
 	}
 	now := r.now()

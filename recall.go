@@ -4,7 +4,6 @@ package gemini
 
 import (
 	"io"
-	"net/http"
 	"slices"
 )
 
@@ -68,21 +67,40 @@ func (t *trip) recallBlocks() error {
 	if err := t.x.body.readAll(); err != nil {
 		return err
 	}
+	t.heed(t.recall(&t.phrasing))
+	return nil
+}
+
+// recallLately looks again, after a wait: the same prompt may have been blocked in
+// another call. It tells whether it has not.
+func (t *trip) recallLately() bool {
+	if !t.isSuspect() || t.x.body.readAll() != nil {
+		return true
+	}
 	record, accounts := t.recall(&t.phrasing)
+	isNews := func(account string) bool { return !slices.Contains(t.blockedBy, account) }
+	if !slices.ContainsFunc(accounts, isNews) {
+		return true
+	}
+	t.heed(record, accounts)
+	return false
+}
+
+// heed draws the consequences of a block on record.
+func (t *trip) heed(record *blockRecord, accounts []string) {
 	if record == nil {
-		return nil
+		return
 	}
 	t.repeat = record
 	if record.Class == classForbidden {
 		t.isEnd = true
-		return nil
+		return
 	}
 	t.blockedBy = append(t.blockedBy, accounts...)
 	if len(t.phrasing.edits) == 0 {
 		t.original = t.phrasing
 	}
 	t.rephrase()
-	return nil
 }
 
 // recall finds the accounts that have blocked a phrasing, and the gravest of
@@ -194,20 +212,6 @@ func isGuarded(v verdict) bool {
 }
 
 var guarded = map[string]bool{"SAFETY": true, reasonImageSafety: true, reasonContentFilter: true}
-
-// refuse answers a call that is not sent: it was blocked before, or its body came
-// too late.
-func (t *trip) refuse() {
-	x := t.x
-	if t.repeat == nil {
-		x.verdict, x.status = verdict{class: classTransient, reason: reasonDeadline}, http.StatusGatewayTimeout
-		return
-	}
-	x.attempt.discard()
-	x.attempt = &attempt{project: x.clientProject, status: http.StatusBadRequest, verdict: verdict{
-		class: t.repeat.Class, reason: reasonRepeated, stage: t.repeat.Stage, blocked: t.repeat.Reason,
-	}}
-}
 
 // prints computes the prints of a phrasing, once for upstreams that get the same.
 type prints struct {

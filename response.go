@@ -25,7 +25,10 @@ func (x *exchange) response(in *http.Request) *http.Response {
 		return x.finished(x.res, in)
 	}
 	e := x.error(x.verdict, x.status)
-	e.detail = x.detail
+	e.detail, e.refusal = x.detail, x.refusal
+	if x.refusal != nil {
+		e.upstream = x.refusal.upstream // that was meant
+	}
 	return x.finished(e.response(x.call.surface), in)
 }
 
@@ -60,6 +63,9 @@ func (e *apiError) response(s surface) *http.Response {
 	}
 	if e.code == http.StatusTooManyRequests && !e.verdict.class.isBlock() {
 		header.Del("X-Should-Retry")
+	}
+	if after := e.refusal.retryAfter(); after != "" {
+		header.Set("Retry-After", after)
 	}
 	if e.code == http.StatusRequestEntityTooLarge {
 		header.Set("Connection", "close") // the rest of the body is not worth reading

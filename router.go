@@ -5,6 +5,7 @@ package gemini
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -16,6 +17,7 @@ import (
 // knows no Caddy, so that plain Go tests reach all of it.
 type router struct {
 	upstreams   []*upstream // in order of preference; at least one
+	limits      []*limitRule
 	imageModels []string
 	hold        int64 // the most of one answer that may wait for its verdict, in bytes
 	// blockStatus is the HTTP status of a block; 0 leaves the 200.
@@ -26,11 +28,13 @@ type router struct {
 	guardFor    time.Duration
 	rephrasing  *rephrasing // nil: prompts are never changed
 	state       *state
+	pauses      bool // accounts with a high block rate, until an operator resets them
 
 	pacific *time.Location // daily quotas end at its midnight
 	now     func() time.Time
-	sleep   func(context.Context, time.Duration) error
+	sleep   func(ctx context.Context, d time.Duration, woken <-chan struct{}) error
 	tell    func(event string, data map[string]any)
+	alarmed func(upstream string, c alarmChange)
 }
 
 // retryRules bound what is done for one call.
@@ -50,6 +54,9 @@ type exchange struct {
 	language string   // Accept-Language
 	base     *url.URL // where to send what has no upstream of its own
 
+	expand func(text string) string // replaces the placeholders of the request; nil: there are none
+	keys   map[*upstream][]*apiKey  // as this call has them; see keysOf
+
 	client        string // which software calls, for the log
 	clientProject string // whoever holds the client's own key
 
@@ -62,12 +69,14 @@ type exchange struct {
 	isHurried bool // the deadline is the client's own, see X-Server-Timeout
 
 	*attempt
-	attempts int
-	waited   time.Duration
-	story    []*attempt // all of them, in order
-	repaired string     // what had to be changed, for Proxy-Status
-	trip     *trip
-	last     *leg
+	attempts  int
+	waited    time.Duration
+	queued    time.Duration // of that, for its turn at a gate
+	isLimited bool          // it was under limits of the configuration
+	story     []*attempt    // all of them, in order
+	repaired  string        // what had to be changed, for Proxy-Status
+	trip      *trip
+	last      *leg
 }
 
 // forwarded tells a call that is proxied untouched from one that is worked on.
@@ -102,7 +111,10 @@ func (r *router) forward(in *http.Request, x *exchange) (*http.Response, error) 
 	u := r.upstreams[0]
 	var key *apiKey
 	if len(u.keys) > 0 {
-		key = u.keys[0] // always the same: files belong to its project
+		if key = x.keysOf(u)[0]; key == nil { // always the same: files belong to its project
+			x.keyless(u)
+			return x.response(in), nil
+		}
 	}
 	x.attempt, x.attempts = &attempt{upstream: u.name}, 1
 	out := u.request(u.context(x), in, x, key)
@@ -117,6 +129,13 @@ func (r *router) forward(in *http.Request, x *exchange) (*http.Response, error) 
 	}
 	x.unanswered(x, err)
 	return x.response(in), nil
+}
+
+// keyless answers a call that has none of an upstream's keys. It is not sent:
+// the client's own key is not meant for an upstream that has some.
+func (a *attempt) keyless(u *upstream) {
+	a.verdict, a.status = verdict{class: classTransient, reason: reasonUnavailable}, http.StatusServiceUnavailable
+	a.detail = fmt.Sprintf("no key of the upstream %q is meant for this call", u.name)
 }
 
 // travel makes attempts until one is good enough or none may follow. It fails
@@ -139,10 +158,14 @@ func (r *router) travel(in *http.Request, x *exchange) (err error) {
 		if !ok {
 			break
 		}
-		if err := t.pause(l.wait); err != nil {
+		ready, err := t.embark(&l)
+		if err != nil {
 			return err
 		}
-		if !t.board(&l) {
+		if !ready {
+			if l.repaired != "" {
+				t.again = &l
+			}
 			continue
 		}
 		a := t.visit(in, &l)
@@ -152,11 +175,11 @@ func (r *router) travel(in *http.Request, x *exchange) (err error) {
 			return err
 		}
 		if err := t.hearRest(); err != nil {
-			x.attempt.discard()
-			x.attempt = &attempt{project: x.clientProject}
-			x.badBody(err)
-			return nil
+			t.spoilt(err)
 		}
+	}
+	if t.isSpoilt {
+		return nil
 	}
 	if x.attempts == 0 || t.repeat != nil && x.verdict.class == classRepairable {
 		t.refuse()
@@ -173,8 +196,16 @@ func (t *trip) hearRest() error {
 	if err := t.x.body.readAll(); err != nil {
 		return err
 	}
-	t.pin = t.pinned(t.x.body.wants().ties)
+	t.pin = t.pinned(t.x)
 	return nil
+}
+
+// spoilt ends the trip of a call whose body cannot be read.
+func (t *trip) spoilt(cause error) {
+	t.x.attempt.discard()
+	t.x.attempt = &attempt{project: t.x.clientProject}
+	t.x.badBody(cause)
+	t.isEnd, t.isSpoilt = true, true
 }
 
 // keep makes an attempt the one whose answer the client gets, unless one before

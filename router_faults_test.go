@@ -335,9 +335,9 @@ func TestClientsThatLeaveTakeAllWithThem(t *testing.T) {
 			h := newTour(t, c.scripts...)
 			router := h.gateway.router
 			router.pacing.initial, router.pacing.max = time.Minute, time.Minute
-			router.sleep = func(ctx context.Context, d time.Duration) error {
+			router.sleep = func(ctx context.Context, d time.Duration, woken <-chan struct{}) error {
 				leave()
-				return sleep(ctx, d)
+				return sleep(ctx, d, woken)
 			}
 			var body io.Reader = strings.NewReader(prompt)
 			if c.cutOff != "" {

@@ -16,52 +16,19 @@ type trip struct {
 	stations []station
 	pin      *tie // where the call belongs; see pinned
 
-	again *leg                 // comes next, whatever else is possible: a repaired or rephrased call
-	isEnd bool                 // nothing may follow
-	rest  map[string]time.Time // until when a scope is left alone, for this call only
+	again     *leg                 // comes next, whatever else is possible: a repaired or rephrased call
+	turned    *leg                 // for whose limits the call was not sent at all
+	lined     time.Time            // since when the call has stood in line for its next attempt
+	isPaidFor bool                 // the next attempt, out of the retry budget
+	paused    *seat                // which is not used, because its account is paused
+	isEnd     bool                 // nothing may follow
+	isSpoilt  bool                 // the body cannot be read
+	rest      map[string]time.Time // until when a scope is left alone, for this call only
 
 	wording
 	omit   additions // what an upstream has rejected in this call
 	signed []edit    // placeholders for missing thought signatures
 	mended string    // the same in words
-}
-
-// station is an upstream on the way of a call.
-type station struct {
-	*upstream
-	model string // what it is asked for
-	draws bool   // the model makes images
-	seats []seat // in the order in which they are tried
-
-	closed    bool // is not asked again
-	noCanary  bool // another call is the canary
-	failures  int
-	notBefore time.Time
-}
-
-// seat is a key of an upstream, or the client's own.
-type seat struct {
-	key *apiKey // nil: the client's own
-	// account is who a filter holds responsible, and whose quota is used.
-	account  string
-	spent    bool // it has been rejected in this call
-	refusals int  // for its limits, in this call
-}
-
-// leg is one attempt: where it goes, how long it has to wait before, and what
-// is sent.
-type leg struct {
-	*station
-	*seat
-	wait       time.Duration
-	standing   standing
-	isDoubtful bool // demoted, or its key has been rejected: only if there is nothing else
-	fits       bool // the wait ends before the deadline
-
-	boarded  time.Time
-	trial    trial // its place at the upstream
-	sent     rendering
-	repaired string // what had to be changed
 }
 
 // plan looks where a call may go. It fails if the body cannot be read.
@@ -76,9 +43,11 @@ func (r *router) plan(x *exchange) (*trip, error) {
 		}
 		x.model = x.body.wants().model
 	}
-	t := &trip{router: r, x: x, stations: make([]station, len(r.upstreams))}
-	for i, u := range r.upstreams {
-		t.stations[i] = t.station(u)
+	t := &trip{router: r, x: x, stations: make([]station, 0, len(r.upstreams))}
+	for _, u := range r.upstreams {
+		if s := t.station(u); len(s.seats) > 0 { // else the call has none of its keys
+			t.stations = append(t.stations, s)
+		}
 	}
 	if !x.body.complete() && (t.mattersWhere() || t.isSuspect()) {
 		// What decides may stand anywhere in the body.
@@ -86,52 +55,23 @@ func (r *router) plan(x *exchange) (*trip, error) {
 			return nil, err
 		}
 	}
-	t.pin = r.pinned(x.body.wants().ties)
+	t.pin = r.pinned(x)
+	if err := t.weigh(); err != nil {
+		return nil, err
+	}
 	return t, t.recallBlocks()
 }
-
-// station is an upstream with its keys in the order of this call.
-func (t *trip) station(u *upstream) station {
-	s := station{upstream: u, model: u.mapModel(t.x.model)}
-	s.draws = t.isImageModel(t.x.model, s.model)
-	if len(u.keys) == 0 {
-		s.seats = []seat{t.seat(&s, nil)}
-		return s
-	}
-	s.seats = make([]seat, len(u.keys))
-	first := 0
-	if len(u.keys) > 1 {
-		first = int(u.turn.Add(1)-1) & (1<<16 - 1)
-	}
-	for i := range u.keys {
-		s.seats[i] = t.seat(&s, u.keys[(first+i)%len(u.keys)])
-	}
-	return s
-}
-
-func (t *trip) seat(s *station, key *apiKey) seat {
-	seat := seat{key: key}
-	switch {
-	case key != nil:
-		seat.account = key.account
-	case s.hasCredential:
-		seat.account = "upstream-" + s.name
-	default: // a key of Google's is another account at an aggregator
-		seat.account = t.x.clientProject + "@" + cmp.Or(s.base, t.x.base).Host
-	}
-	return seat
-}
-
-// scope is what shares a quota: an account and a model (wire §10).
-func scope(s *station, at *seat) string { return at.account + "\n" + s.model }
 
 // next chooses where the call goes: to the upstream that can take it first, and
 // of several to the first in order of configuration that is healthy.
 func (t *trip) next(now time.Time) (leg, bool) {
-	if t.again != nil {
-		l := *t.again
+	if again := t.again; again != nil {
 		t.again = nil
-		return l, true
+		l := t.consider(again.station, again.seat, t.standing(again.station, now), now)
+		l.repaired = again.repaired
+		if l.fits || l.repaired != "" { // what has been repaired goes nowhere else
+			return l, true
+		}
 	}
 	var best leg
 	found := false
@@ -143,7 +83,7 @@ func (t *trip) next(now time.Time) (leg, bool) {
 		standing := t.standing(s, now)
 		for j := range s.seats {
 			seat := &s.seats[j]
-			if seat.spent || !t.pin.allowsKey(seat.key) || !t.mayTake(s, seat) {
+			if seat.spent || !t.pin.allowsKey(seat.key) || !t.mayTake(s, seat) || t.isPaused(s, seat) {
 				continue
 			}
 			if l := t.consider(s, seat, standing, now); !found || l.isBetter(best) {
@@ -156,51 +96,38 @@ func (t *trip) next(now time.Time) (leg, bool) {
 
 // consider looks when an upstream can take the call with one of its keys.
 func (t *trip) consider(s *station, seat *seat, standing standing, now time.Time) leg {
-	ready := s.notBefore
-	if rests := t.restsUntil(s, seat, now); rests.After(ready) {
-		ready = rests
-	}
-	wait := max(0, ready.Sub(now))
-	return leg{
-		station: s, seat: seat, wait: wait, standing: standing,
+	l := leg{
+		station: s, seat: seat, standing: standing,
 		isDoubtful: standing == standingDemoted || t.isSetAside(seat.key, s.model, now),
-		fits:       t.isInTime(wait, now),
 	}
+	l.own = maxTime(s.notBefore, t.rest[scope(s, seat)])
+	l.shared, l.cause = t.restsUntil(s, seat, now)
+	ready := maxTime(now, maxTime(l.own, l.shared))
+	at, isSoon := t.slot(&l, ready, now)
+	l.wait = at.Sub(now)
+	l.fits = isSoon && (l.wait == 0 || t.isInTime(l.wait+l.usual(), now))
+	return l
 }
 
-// restsUntil is when a limit ends that the upstream has told of, to this call or
-// to another.
-func (t *trip) restsUntil(s *station, at *seat, now time.Time) time.Time {
-	if len(t.rest) == 0 && t.state.cooldowns.isEmpty() {
-		return time.Time{}
+// restsUntil is when a limit ends that the upstream has told of, or that of its
+// budget. Without retries nothing is waited for, so that the upstream may say for
+// itself what it has said before.
+func (t *trip) restsUntil(s *station, at *seat, now time.Time) (until time.Time, why cause) {
+	if today := t.state.calendar.day(now); s.budget > 0 && t.state.ledger.spent(today, s.name) >= s.budget {
+		return today.ends, causeBudget
 	}
-	scope := scope(s, at)
-	until := t.rest[scope]
-	if announced, ok := t.state.cooldowns.until(scope, now); ok && announced.After(until) {
-		until = announced
+	if t.state.cooldowns.isEmpty() || t.retry.attempts == 1 && s.rule == nil {
+		return time.Time{}, causeNone
 	}
-	return until
-}
-
-// isBetter prefers what can be in time to what works, that to what is ready at
-// once, and that to what comes first in the configuration.
-func (l leg) isBetter(than leg) bool {
+	c, until, isResting := t.state.cooldowns.find(scope(s, at), now)
 	switch {
-	case l.fits != than.fits:
-		return l.fits
-	case l.isDoubtful != than.isDoubtful:
-		return than.isDoubtful
+	case !isResting:
+		return time.Time{}, causeNone
+	case c.Class == classExhausted:
+		return until, causeExhausted
 	}
-	return cmp.Or(
-		cmp.Compare(l.wait, than.wait),
-		cmp.Compare(l.failures+l.refusals, than.failures+than.refusals), // a wait may be over by now
-		cmp.Compare(preference[l.standing], preference[than.standing]),
-	) < 0
+	return until, causeLimited
 }
-
-// preference puts a canary before all others: it is a real call, and goes on to one of
-// them if it dies.
-var preference = [...]int{standingCanary: 0, standingHealthy: 1, standingBusy: 2, standingDemoted: 3}
 
 // standing is what the upstream's health is to this call.
 func (t *trip) standing(s *station, now time.Time) standing {
@@ -221,8 +148,8 @@ func (t *trip) isInTime(wait time.Duration, now time.Time) bool {
 	return now.Add(wait).Before(t.x.deadline)
 }
 
-// depart chooses the next attempt, if there may be one. The first does not wait
-// in vain: where a wait would not end in time, the upstream may say so itself.
+// depart chooses the next attempt, if there may be one. A call that could not be
+// sent in time is not sent.
 func (t *trip) depart() (leg, bool) {
 	now := t.now()
 	isFirst := t.x.attempts == 0
@@ -230,52 +157,110 @@ func (t *trip) depart() (leg, bool) {
 		return leg{}, false
 	}
 	l, ok := t.next(now)
-	if !ok || !t.isInTime(0, now) { // an upload can take longer than the deadline
+	switch {
+	case !ok || !t.isInTime(0, now): // an upload can take longer than the deadline
 		return l, false
-	}
-	if isFirst && (t.retry.attempts == 1 || !t.isInTime(l.wait, now)) {
-		l.wait = 0
-	}
-	if !isFirst && !t.isInTime(l.wait+l.health.view().latency/2, now) {
+	case !l.fits:
+		t.turned = &l
+		return l, false
+	case !isFirst && !t.isInTime(l.wait+l.usual(), now):
 		return l, false // it could not finish, most likely
-	}
-	if spread := t.pacing.spread(l.wait); t.isInTime(spread, now) {
-		l.wait = spread
 	}
 	return l, true
 }
 
-// pause lets the time pass that a leg has to wait. Before that the body is read
-// to its end, because only then does the server notice that a client leaves.
-func (t *trip) pause(wait time.Duration) error {
-	if wait <= 0 {
-		return nil
+// embark gets a leg under way: it waits, and takes a place. If others were faster,
+// it waits again where it stands in line, and else looks where to go now.
+func (t *trip) embark(l *leg) (isUnderWay bool, err error) {
+	defer func() {
+		if !isUnderWay {
+			t.leaveLine(l)
+		}
+	}()
+	for {
+		waited := t.x.waited
+		if ready, err := t.await(l); !ready || err != nil {
+			return false, err
+		}
+		if hasWaited := l.ticket != nil || t.x.waited > waited; hasWaited && !t.isStillOpen(l) {
+			return false, nil
+		}
+		if t.board(l) {
+			return true, nil
+		}
+		if l.ticket == nil {
+			return false, nil
+		}
 	}
+}
+
+// await lets the time pass until a leg can begin. It tells whether that is still
+// the way to go.
+func (t *trip) await(l *leg) (bool, error) {
+	wait := l.wait
+	if l.gate != nil { // whose line has an order that no chance must disturb
+		wait = l.own.Sub(t.now())
+	}
+	if wait > 0 {
+		if spread := t.pacing.spread(wait); t.isInTime(spread, t.now()) {
+			wait = spread
+		}
+		if err := t.pause(wait, nil); err != nil {
+			return false, err
+		}
+	}
+	if l.gate != nil {
+		return t.queue(l)
+	}
+	return true, nil
+}
+
+// isStillOpen asks again, after a wait, what was asked before it: others have had
+// the same prompt blocked meanwhile, perhaps, or met a limit, or spent the budget.
+func (t *trip) isStillOpen(l *leg) bool {
+	now := t.now()
+	until, _ := t.restsUntil(l.station, l.seat, now)
+	return !until.After(now) && t.recallLately() && t.mayTake(l.station, l.seat) && !t.isPaused(l.station, l.seat) &&
+		(l.isDoubtful || !t.isSetAside(l.key, l.model, now))
+}
+
+// pause lets time pass, or ends when it is woken. Before that the body is read to
+// its end, because only then does the server notice that a client leaves.
+func (t *trip) pause(wait time.Duration, woken <-chan struct{}) error {
+	t.x.body.save()
 	_ = t.x.body.readAll() // a failure shows when the body is sent
 	began := t.now()
-	err := t.sleep(t.x.ctx, wait)
+	err := t.sleep(t.x.ctx, wait, woken)
 	t.x.waited += t.now().Sub(began)
 	return err
 }
 
 // board takes a place at the upstream. There is none for a canary if another
-// call has become the canary meanwhile, and none for a retry beyond the budget.
+// call has become the canary meanwhile, none for a retry beyond the budget, and
+// none where others have used up the limits meanwhile.
 func (t *trip) board(l *leg) bool {
 	now := t.now()
 	l.boarded = now
 	lone := len(t.upstreams) == 1 // since a reload, perhaps: then any call finds out whether it is back
 	l.trial = l.health.begin(now, l.probe, lone, lone || l.standing == standingCanary)
-	if l.standing == standingCanary && !l.trial.canary {
-		l.trial.end(outcomeNeutral, 0, now)
+	switch {
+	case l.standing == standingCanary && !l.trial.canary:
 		l.noCanary = true
-		return false
-	}
-	if !t.isInTime(0, now) || !t.isFree() && !t.budget.retry(now) {
-		l.trial.end(outcomeNeutral, 0, now)
+		t.leaveLine(l)
+	case !t.isInTime(0, now) || !t.isPaid(now):
 		t.isEnd = true
-		return false
+		t.leaveLine(l)
+	case t.pass(l, now):
+		return true
 	}
-	return true
+	l.trial.end(outcomeNeutral, 0, now)
+	return false
+}
+
+// isPaid tells whether the retry budget allows an attempt, which is asked once.
+func (t *trip) isPaid(now time.Time) bool {
+	t.isPaidFor = t.isPaidFor || t.isFree() || t.budget.retry(now)
+	return t.isPaidFor
 }
 
 // isFree tells an attempt that no outage can multiply: the first, one behind a
@@ -293,14 +278,19 @@ func (t *trip) visit(in *http.Request, l *leg) (a *attempt) {
 	result := outcomeNeutral // should a transport panic
 	defer func() {
 		now := t.now()
-		switch l.trial.end(result, now.Sub(l.boarded), now) {
+		took := now.Sub(l.boarded)
+		switch l.trial.end(result, took, now) {
 		case changeDemoted:
 			t.tell("upstream_demoted", map[string]any{"upstream": l.name, "reason": a.verdict.reason})
 		case changeRestored:
 			t.tell("upstream_restored", map[string]any{"upstream": l.name})
 		}
+		for _, c := range l.health.watch.hear(t.sign(l, a, result, took), now) {
+			t.alarmed(l.name, c)
+		}
 	}()
 	t.x.attempts++
+	t.lined, t.isPaidFor = time.Time{}, false
 	t.x.repaired = cmp.Or(l.repaired, t.x.repaired)
 	l.sent = t.renderingOf(l.station, &t.phrasing)
 	a = t.send(in, l)
@@ -309,6 +299,20 @@ func (t *trip) visit(in *http.Request, l *leg) (a *attempt) {
 		result = decisions[a.verdict.class].health
 	}
 	return a
+}
+
+// sign is what an attempt says for the alarms of its upstream.
+func (t *trip) sign(l *leg, a *attempt, result outcome, took time.Duration) sign {
+	if a == nil { // a transport has panicked
+		return sign{}
+	}
+	return sign{
+		outcome:      result,
+		kind:         callKind{l.model, t.x.streamed()},
+		took:         took,
+		isAnswered:   a.received > 0,
+		isOverloaded: a.problem != nil && a.problem.code == http.StatusServiceUnavailable,
+	}
 }
 
 // diagnose sees what the attempt alone cannot know: that a block may pass, or
