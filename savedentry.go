@@ -20,9 +20,21 @@ func (m *memories) files() []*savedFile {
 	rejected := newSavedFile("gemini/rejected_keys.json", m.savedRejected, func(e savedKey, now time.Time) {
 		m.rejected.adopt(e.Key, struct{}{}, e.Until.time(), now)
 	})
+	usage := newSavedFile("gemini/usage.json", m.savedRows, func(e savedRow, now time.Time) {
+		m.ledger.adopt(m.calendar.day(now), e.Day, rowID{e.Instance, e.ledgerKey}, e.totals)
+	})
+	rates := newSavedFile("gemini/block_rates.json", m.savedRates, func(e savedRate, now time.Time) {
+		m.blockRates.adopt(m.calendar.day(now), e)
+	})
+	gates := newSavedFile("gemini/limits.json", m.gates.saved, m.gates.adopt)
+	limits := newSavedFile("gemini/learned_limits.json", m.savedLimits, func(e savedLimit, now time.Time) {
+		m.learned.adopt(e.Key, learned{e.Most}, e.Until.time(), now)
+	})
 	m.guard.soft.changed, m.guard.hard.changed = blocks.touch, blocks.touch
 	m.cooldowns.changed, m.rejected.changed = cooldowns.touch, rejected.touch
-	return []*savedFile{blocks, cooldowns, rejected}
+	m.ledger.changed, m.blockRates.changed = usage.touch, rates.touch
+	m.gates.changed, m.learned.changed = gates.touch, limits.touch
+	return []*savedFile{blocks, cooldowns, rejected, usage, rates, gates, limits}
 }
 
 type savedBlock struct {

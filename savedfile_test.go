@@ -17,6 +17,11 @@ func FuzzSavedFile(f *testing.F) {
 		`{"version":1,"entries":[{"key":"\ud800","class":"limited","until":1795262400},{"key":"","class":"account","until":1}]}`,
 		`{"version":1,"entries":[{"key":"0123abcd","until":1795262400}],"more":{"x":[1,2]}}`,
 		`{"version":1,"entries":[{"until":9223372036854775807}],"entries":{}}`,
+		`{"version":1,"entries":[{"instance":"0123456789abcdef","scope":"p\nm","key":"t","project":"p","model":"m","name":"t","day":"2026-11-21","today":3,"recent":[[1795262390000,1,3,1],[1795262399000,1,0,4]]}]}`,
+		`{"version":1,"entries":[{"instance":"0123456789abcdef","scope":"p\nm","project":"p","model":"m","day":"2026-11-21","today":-3}]}`,
+		`{"version":1,"entries":[{"key":"p\nm\nrpm","most":5,"until":1795262400},{"key":"p\nm\nrpd","most":0,"until":1795262400}]}`,
+		`{"version":1,"entries":[{"instance":"0123456789abcdef","day":"2026-11-21","project":"p","upstream":"u","model":"m","calls":1,"attempts":2,"retries":1,"images":1,"judged":2,"blocked":1,"blocks":{"SAFETY":1},"tokens":{"input":9,"output":3,"thinking":5},"cost_usd":0.5,"cost_blocked_usd":0.1,"unpriced":0}]}`,
+		`{"version":1,"entries":[{"reset":1795262400},{"account":"a","project":"p","paused":1795262401,"reset":1795262400,"day":"2026-11-21","alarmed":true,"counts":{"0123456789abcdef":{"judged":20,"blocked":5}}}]}`,
 	} {
 		f.Add([]byte(seed))
 	}

@@ -3,6 +3,9 @@
 package gemini
 
 import (
+	"crypto/rand"
+	"encoding/hex"
+	"slices"
 	"sync"
 
 	"go.uber.org/zap"
@@ -27,9 +30,16 @@ type memories struct {
 	rejected  *memory[struct{}]  // keys that are set aside, by their hash
 	refused   *memory[additions] // which additions a version and model have refused
 	ties      *memory[tie]       // where thought signatures belong
+	learned   *memory[learned]   // limits below the configured ones
+	gates     *gates
+	calendar  *calendar
 
-	mu      sync.Mutex
-	healths map[string]*health
+	ledger     *ledger
+	blockRates *blockRates
+
+	mu       sync.Mutex
+	healths  map[string]*health
+	gateways []*gateway // those at work, the newest last
 
 	saver *saver
 }
@@ -83,16 +93,35 @@ func joinState(l *lease) (*state, error) {
 func newState() *state { return &state{memories: newMemories()} }
 
 func newMemories() *memories {
+	days, _ := pacificDays() // build fails if there are none
+	self := newInstance()
 	m := &memories{
-		guard:     newGuard(),
-		cooldowns: newMemory[cooldown](maxCooldowns),
-		rejected:  newMemory[struct{}](maxRejected),
-		refused:   newMemory[additions](maxRefused),
-		ties:      newMemory[tie](maxTies),
-		healths:   make(map[string]*health),
+		guard:      newGuard(),
+		cooldowns:  newMemory[cooldown](maxCooldowns),
+		rejected:   newMemory[struct{}](maxRejected),
+		refused:    newMemory[additions](maxRefused),
+		ties:       newMemory[tie](maxTies),
+		learned:    newMemory[learned](maxCooldowns),
+		calendar:   days,
+		gates:      newGates(days, self),
+		ledger:     newLedger(self),
+		blockRates: newBlockRates(self),
+		healths:    make(map[string]*health),
 	}
 	m.saver = newSaver(m.files())
 	return m
+}
+
+// instanceBytes is how long the name of an instance is: two that share a storage
+// have the same by accident only.
+const instanceBytes = 8
+
+// newInstance names one of the processes that count for themselves and share a
+// storage.
+func newInstance() string {
+	var name [instanceBytes]byte
+	_, _ = rand.Read(name[:]) // never fails
+	return hex.EncodeToString(name[:])
 }
 
 // release gives up the hold; the last one saves what has changed. It may be
@@ -123,6 +152,54 @@ func (m *memories) healthOf(name, url string) *health {
 		m.healths[key] = newHealth()
 	}
 	return m.healths[key]
+}
+
+// add and remove keep account of the gateways at work. During a reload there are
+// the old one and the new one.
+func (m *memories) add(g *gateway) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gateways = append(m.gateways, g)
+}
+
+func (m *memories) remove(g *gateway) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gateways = slices.DeleteFunc(m.gateways, func(at *gateway) bool { return at == g })
+}
+
+// liveGateways are those at work, the newest first.
+func (m *memories) liveGateways() []*gateway {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	live := slices.Clone(m.gateways)
+	slices.Reverse(live)
+	return live
+}
+
+// liveUpstreams are those of all gateways at work, each name once: the newest.
+func (m *memories) liveUpstreams() []*upstream {
+	var live []*upstream
+	isListed := make(map[string]bool)
+	for _, g := range m.liveGateways() {
+		for _, u := range g.router.upstreams {
+			if !isListed[u.name] {
+				isListed[u.name] = true
+				live = append(live, u)
+			}
+		}
+	}
+	return live
+}
+
+// sharedMemories are those that the handlers of this process share; nil if there
+// are no handlers.
+func sharedMemories() (m *memories) {
+	states.Range(func(_, shared any) bool {
+		m, _ = shared.(*memories)
+		return false
+	})
+	return m
 }
 
 // Interface guard

@@ -74,7 +74,7 @@ func (s *saver) start(l *lease) {
 	select {
 	case <-s.loaded:
 	case <-time.After(loadLimit):
-		l.logger.Warn("storage is slow; starting without the blocked prompts and cooldowns that it holds")
+		l.logger.Warn("storage is slow; starting without what it remembers: blocked prompts, cooldowns, counts and costs of today")
 	}
 }
 
@@ -171,7 +171,7 @@ func (s *saver) round(work func(context.Context, *lease) error) {
 	if err != nil {
 		s.poke()
 		if !s.failing {
-			l.logger.Warn("storage fails; blocked prompts and cooldowns are remembered in memory only, until it works again", zap.Error(err))
+			l.logger.Warn("storage fails; blocked prompts, cooldowns, counts and costs are remembered in memory only, until it works again", zap.Error(err))
 		}
 	}
 	s.failing = err != nil
