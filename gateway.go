@@ -28,31 +28,44 @@ type gateway struct {
 	metrics *metrics
 	notes   *noteLog
 	logger  *zap.Logger
+	emit    func(event string, data map[string]any) bool
 }
 
 // build sets up the gateway. It makes no connection.
 func (o *Options) build(ctx caddy.Context) (*gateway, error) {
-	pacific, err := time.LoadLocation("America/Los_Angeles")
+	days, err := pacificDays()
 	if err != nil {
-		return nil, fmt.Errorf("loading the time zone of Google's daily quotas (build with time/tzdata): %w", err)
+		return nil, err
 	}
 	g := &gateway{options: o, notes: new(noteLog), logger: ctx.Logger()}
 	if g.metrics, err = registerMetrics(ctx.GetMetricsRegistry(), o.knownModels()); err != nil {
 		return nil, err
 	}
-	g.router = o.newRouter(pacific)
-	if g.router.tell, err = announcer(ctx); err != nil {
+	g.router = o.newRouter(days.pacific)
+	o.warnOfLongQueues(g.logger)
+	if g.emit, err = announcer(ctx); err != nil {
 		return nil, err
 	}
 	if g.state, err = loadState(ctx, g.logger); err != nil {
 		return nil, err
 	}
-	g.router.state = g.state
+	g.router.state, g.router.tell, g.router.alarmed = g.state, g.tell, g.alarmed
 	if err = g.addUpstreams(ctx); err != nil {
 		g.state.release()
 		return nil, err
 	}
+	g.state.add(g)
 	return g, nil
+}
+
+// warnOfLongQueues tells of a queue that cannot be as long as it says.
+func (o *Options) warnOfLongQueues(logger *zap.Logger) {
+	for _, l := range o.RateLimits {
+		if l.Queue > o.Retry.Deadline {
+			logger.Warn("no call waits as long as queue says, because the deadline of retry comes first",
+				zap.String("rate_limit", l.Match), zap.Duration("queue", time.Duration(l.Queue)), zap.Duration("deadline", time.Duration(o.Retry.Deadline)))
+		}
+	}
 }
 
 // newRouter is a router that lacks what is shared and where to send calls.
@@ -68,10 +81,15 @@ func (o *Options) newRouter(pacific *time.Location) *router {
 		budget:     o.Retry.Budget.provision(),
 		guardFor:   time.Duration(*o.Guard),
 		rephrasing: o.rephrasing(),
+		pauses:     o.PauseOnBlockRate,
 		pacific:    pacific,
 		now:        time.Now,
 		sleep:      sleep,
 		tell:       func(string, map[string]any) {},
+		alarmed:    func(string, alarmChange) {},
+	}
+	for _, l := range o.RateLimits {
+		r.limits = append(r.limits, l.rule())
 	}
 	if o.BlockStatus != blockPass {
 		r.blockStatus, _ = strconv.Atoi(o.BlockStatus.String())
@@ -80,7 +98,10 @@ func (o *Options) newRouter(pacific *time.Location) *router {
 }
 
 // cleanup gives back what is shared with other configurations.
-func (g *gateway) cleanup() { g.state.release() }
+func (g *gateway) cleanup() {
+	g.state.remove(g)
+	g.state.release()
+}
 
 func (g *gateway) addUpstreams(ctx caddy.Context) error {
 	for i := range g.options.Upstreams {
@@ -91,34 +112,69 @@ func (g *gateway) addUpstreams(ctx caddy.Context) error {
 		}
 		u.health = g.state.healthOf(option.Name, option.URL)
 		g.router.upstreams = append(g.router.upstreams, u)
-		g.metrics.observeHealth(u)
 	}
 	return nil
 }
 
 // announcer emits events through Caddy's events app, beside the call that they
 // are about: whoever listens may take time. A configuration that has been
-// replaced emits none.
-func announcer(ctx caddy.Context) (func(string, map[string]any), error) {
+// replaced emits none, and says so.
+func announcer(ctx caddy.Context) (func(string, map[string]any) bool, error) {
 	module, err := ctx.App("events")
 	if err != nil {
 		return nil, fmt.Errorf("getting the events app: %w", err)
 	}
 	app := module.(*caddyevents.App)
-	return func(name string, data map[string]any) {
-		name = "gemini." + name
-		if ctx.Err() == nil && app.ShouldEmit(name) {
+	return func(name string, data map[string]any) bool {
+		if ctx.Err() != nil {
+			return false
+		}
+		if name = "gemini." + name; app.ShouldEmit(name) {
 			go app.Emit(ctx, name, data)
 		}
+		return true
 	}, nil
 }
 
-// sleep waits for a time or for the end of the context.
-func sleep(ctx context.Context, d time.Duration) error {
+// tell emits an event. What a call finds out that a reload has overtaken is news
+// to those who listen now: it is told once.
+func (g *gateway) tell(name string, data map[string]any) {
+	if g.emit(name, data) {
+		return
+	}
+	for _, live := range g.state.liveGateways() {
+		if live.emit(name, data) {
+			return
+		}
+	}
+}
+
+// alarmed tells the operator what an alarm of an upstream does. Only the bad news
+// are an event: they are what pages somebody.
+func (g *gateway) alarmed(upstream string, c alarmChange) {
+	rule := &alarmRules[c.alarm]
+	fields := []zap.Field{zap.String("upstream", upstream), zap.String("alarm", rule.name)}
+	switch {
+	case c.isQuiet:
+		g.logger.Info("upstream's alarm has ended for want of calls to judge by", fields...)
+	case !c.isRaised:
+		g.logger.Info("upstream's alarm has ended", append(fields, zap.Float64("value", c.value), zap.Float64("threshold", rule.clear))...)
+	default:
+		g.logger.Warn("upstream raises an alarm", append(fields, zap.Float64("value", c.value), zap.Float64("threshold", rule.raise))...)
+		g.router.tell("upstream_alarm", map[string]any{
+			"upstream": upstream, "alarm": rule.name, "value": c.value, "threshold": rule.raise,
+		})
+	}
+}
+
+// sleep waits for a time, for somebody to wake it, or for the end of the context.
+func sleep(ctx context.Context, d time.Duration, woken <-chan struct{}) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return nil
+	case <-woken:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -133,7 +189,7 @@ func (g *gateway) open(r *http.Request, c call) *exchange {
 	x.deadline = deadlineOf(now, g.router.retry.deadline, r.Header.Get("X-Server-Timeout"))
 	x.isHurried = x.deadline.Before(now.Add(g.router.retry.deadline))
 	x.publish(r)
-	keep := g.router.retry.attempts > 1 || g.router.guardFor > 0
+	keep := g.router.retry.attempts > 1 || g.router.guardFor > 0 || len(g.router.limits) > 0
 	x.body = newRequestBody(r, g.completion(r, x), g.options.MaxBody, keep)
 	x.expect = func(s *station) expectation { return g.expectation(x, s) }
 	return x
@@ -148,8 +204,19 @@ func newExchange(r *http.Request, c call) *exchange {
 		language:      strings.Join(r.Header["Accept-Language"], ","),
 		client:        clientVersion(r.Header),
 		clientProject: project,
+		expand:        expander(r),
 		attempt:       &attempt{project: project}, // until there is a real one
 	}
+}
+
+// expander replaces the placeholders that a request knows; others are empty.
+// What comes out of them is not looked into: it may be the client's.
+func expander(r *http.Request) func(string) string {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return nil
+	}
+	return func(text string) string { return repl.ReplaceAll(text, "") }
 }
 
 // completion is what the call's body must carry. What only some upstreams need
@@ -227,9 +294,12 @@ func (g *gateway) delivered(x *exchange, status int, err error) {
 func (g *gateway) account(x *exchange, status int) {
 	wants := x.body.wants()
 	x.model = cmp.Or(x.model, wants.model)
-	duration := g.router.now().Sub(x.arrived)
+	now := g.router.now()
+	duration := now.Sub(x.arrived)
+	g.book(x, now)
 	g.notes.report(g.logger, x, wants.notes)
 	g.metrics.observe(x, duration)
+	x.trace()
 	if len(x.story) > 1 {
 		g.logger.Info("call took several attempts", append(x.logFields(status, duration), zap.Array("story", story(x.story)))...)
 	}
@@ -243,15 +313,16 @@ func (g *gateway) account(x *exchange, status int) {
 	case errors.Is(x.cause, errNoRoom):
 		g.logger.Error("request could not be kept", append(x.logFields(status, duration), zap.Error(x.cause))...)
 		return
+	case x.verdict.reason == reasonPaused:
+		g.logger.Warn("call was refused, because its project is paused", x.logFields(status, duration)...)
+		return
+	case x.refusal != nil:
+		g.logger.Info("call was refused by a limit", append(x.logFields(status, duration), zap.Duration("room_in", x.refusal.delay))...)
+		return
 	case x.attempts == 0:
 		return
 	}
 	g.router.conclude(x)
-	for _, a := range x.story { // each is one at Google
-		if blocked := a.verdict.class.isBlock(); blocked || a.verdict.class == classOK { // others say nothing about the prompt
-			g.metrics.observeBlock(a.project, blocked, g.router.now().In(g.router.pacific))
-		}
-	}
 	switch {
 	case x.verdict.class.isBlock():
 		g.logger.Warn("call was blocked", x.logFields(status, duration)...)

@@ -92,11 +92,11 @@ func clientVersion(h http.Header) string {
 // key. Vertex AI has tokens that change by the hour, and the project in the path.
 func clientProject(r *http.Request, c call) string {
 	if c.project != "" {
-		return c.project
+		return projectName(c.project) // clients write paths: it goes into logs, metrics and files
 	}
 	key := r.Header.Get(apiKeyHeader)
 	if key == "" {
-		key = strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		key = bearer(r.Header.Get("Authorization"))
 	}
 	if key == "" {
 		key = keyIn(r.URL.RawQuery)
@@ -105,6 +105,15 @@ func clientProject(r *http.Request, c call) string {
 		return ""
 	}
 	return "client-" + keyID(key)
+}
+
+// bearer is what stands behind the scheme, which has no case (RFC 9110 §11.1).
+// Another scheme is part of who calls.
+func bearer(authorization string) string {
+	if scheme, token, _ := strings.Cut(authorization, " "); strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(token)
+	}
+	return authorization
 }
 
 // publish offers the placeholders and the fields of the access log. Both are
@@ -134,6 +143,7 @@ var seen = []struct {
 	{"reason", func(x *exchange) any { return x.verdict.reason }},
 	{"images", func(x *exchange) any { return x.facts.delivered() }},
 	{"tokens", func(x *exchange) any { return x.used().total() }},
+	{"cost", func(x *exchange) any { return x.cost() }},
 }
 
 // placeholder resolves {http.gemini.*}.

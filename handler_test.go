@@ -96,3 +96,23 @@ func TestClientThatLeavesBeforeTheVerdict(t *testing.T) {
 		t.Errorf("status %d, seen as %q", w.Code, seen)
 	}
 }
+
+// Who calls with a key of its own is one project, wherever the key stands.
+func TestProjectOfTheClient(t *testing.T) {
+	key := "client-" + keyID("k")
+	for _, c := range []struct{ field, value, query, want string }{
+		{apiKeyHeader, "k", "", key},
+		{"Authorization", "Bearer k", "", key},
+		{"Authorization", "bearer  k", "", key},
+		{"Authorization", "Bearer", "", ""},
+		{"Authorization", "Basic k", "", "client-" + keyID("Basic k")},
+		{"Accept", "*/*", "?key=k", key},
+		{"Accept", "*/*", "", ""},
+	} {
+		r := httptest.NewRequest(http.MethodPost, imagePath+c.query, nil)
+		r.Header.Set(c.field, c.value)
+		if got := clientProject(r, call{}); got != c.want {
+			t.Errorf("%s: %s %s: %q, want %q", c.field, c.value, c.query, got, c.want)
+		}
+	}
+}

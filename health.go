@@ -41,6 +41,8 @@ type health struct {
 	downSince time.Time // the demotion, or since then the last canary that died
 	probing   bool      // a canary is under way
 	streak    int       // canaries in a row that came back well
+
+	watch watch // its last minutes, for the alarms
 }
 
 func newHealth() *health { return &health{success: 1} }

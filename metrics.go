@@ -17,9 +17,10 @@ import (
 var collectors = struct {
 	requests, images, tokens *prometheus.CounterVec
 	attempts                 *prometheus.CounterVec
+	cost                     *prometheus.CounterVec
 	duration                 *prometheus.HistogramVec
-	blocked                  *prometheus.GaugeVec
-	success, healthy         *prometheus.GaugeVec
+	queue                    prometheus.Histogram
+	live                     *liveCollector
 }{
 	requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "caddy", Subsystem: "gemini", Name: "requests_total",
@@ -42,18 +43,16 @@ var collectors = struct {
 		Help:    "Time from a generate call's arrival to the end of its answer.",
 		Buckets: []float64{.1, .5, 1, 2, 4, 8, 12, 16, 20, 30, 45, 60, 90, 120, 180},
 	}, []string{"verdict"}),
-	blocked: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Namespace: "caddy", Subsystem: "gemini", Name: "block_ratio",
-		Help: "Share of a project's calls that were blocked since midnight Pacific time.",
-	}, []string{"project"}),
-	success: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Namespace: "caddy", Subsystem: "gemini", Name: "upstream_success_ratio",
-		Help: "Moving average of an upstream's success; blocks, limits and client errors do not count.",
-	}, []string{"upstream"}),
-	healthy: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Namespace: "caddy", Subsystem: "gemini", Name: "upstream_healthy",
-		Help: "1 while an upstream gets calls, 0 while it is demoted and gets canaries only.",
-	}, []string{"upstream"}),
+	queue: prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: "caddy", Subsystem: "gemini", Name: "queue_seconds",
+		Help:    "Time that calls under a local limit waited for their turn.",
+		Buckets: []float64{.01, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300},
+	}),
+	cost: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "caddy", Subsystem: "gemini", Name: "cost_usd_total",
+		Help: "Cost of all attempts in USD by the price table, blocked calls included.",
+	}, []string{"upstream", "model"}),
+	live: &liveCollector{find: sharedMemories, now: time.Now},
 }
 
 // googleModels are the models that metrics know by name; others are "other", so
@@ -73,13 +72,15 @@ const other = "other"
 // metrics are the collectors with the names that one configuration knows.
 type metrics struct{ models map[string]bool }
 
+func allCollectors() []prometheus.Collector {
+	c := &collectors
+	return []prometheus.Collector{c.requests, c.attempts, c.images, c.tokens, c.cost, c.duration, c.queue, c.live}
+}
+
 // registerMetrics puts the collectors into the registry of a configuration.
 // Several handlers share them, so that being registered already is no error.
 func registerMetrics(registry *prometheus.Registry, models []string) (*metrics, error) {
-	for _, c := range []prometheus.Collector{
-		collectors.requests, collectors.attempts, collectors.images,
-		collectors.tokens, collectors.duration, collectors.blocked, collectors.success, collectors.healthy,
-	} {
+	for _, c := range allCollectors() {
 		if err := registry.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return nil, fmt.Errorf("registering metrics: %w", err)
 		}
@@ -92,7 +93,7 @@ func registerMetrics(registry *prometheus.Registry, models []string) (*metrics, 
 }
 
 func (m *metrics) observe(x *exchange, duration time.Duration) {
-	model := x.model
+	model := bareModel(x.model)
 	if !m.models[model] {
 		model = other
 	}
@@ -101,7 +102,12 @@ func (m *metrics) observe(x *exchange, duration time.Duration) {
 	collectors.duration.WithLabelValues(verdict).Observe(duration.Seconds())
 	for _, a := range x.story {
 		collectors.attempts.WithLabelValues(a.upstream, a.verdict.class.String()).Inc()
-		m.observeHealth(a.at)
+		if a.cost > 0 {
+			collectors.cost.WithLabelValues(a.upstream, model).Add(a.cost.usd())
+		}
+	}
+	if x.isLimited {
+		collectors.queue.Observe(x.queued.Seconds())
 	}
 	if n := x.facts.delivered(); n > 0 {
 		collectors.images.WithLabelValues(model, x.upstream).Add(float64(n))
@@ -123,31 +129,9 @@ func (x *exchange) used() (sum usage) {
 		sum.input += a.facts.usage.input
 		sum.output += a.facts.usage.output
 		sum.thinking += a.facts.usage.thinking
+		sum.image += a.facts.usage.image
 	}
 	return sum
-}
-
-// observeHealth shows how an upstream does.
-func (m *metrics) observeHealth(u *upstream) {
-	v := u.health.view()
-	collectors.success.WithLabelValues(u.name).Set(v.success)
-	healthy := 0.0
-	if v.healthy {
-		healthy = 1
-	}
-	collectors.healthy.WithLabelValues(u.name).Set(healthy)
-}
-
-// observeBlock adds a call to the rate of blocked calls of its project and day.
-func (m *metrics) observeBlock(project string, blocked bool, now time.Time) {
-	if project == "" {
-		return // a call without a key
-	}
-	s := blockRates.count(project, blocked, now)
-	if s.isFirst {
-		collectors.blocked.Reset()
-	}
-	collectors.blocked.WithLabelValues(s.project).Set(s.blocked)
 }
 
 // knownReason bounds the reasons in metrics: an upstream can invent words.
@@ -161,7 +145,7 @@ func knownReason(reason string) string {
 var isKnownReason = func() map[string]bool {
 	known := map[string]bool{
 		reasonEmpty: true, reasonUnavailable: true, reasonDeadline: true, reasonTooLarge: true, reasonMalformed: true,
-		reasonCancelled: true, reasonRepeated: true,
+		reasonCancelled: true, reasonRepeated: true, reasonRateLimited: true, reasonOverBudget: true, reasonPaused: true,
 		"API_KEY_INVALID": true, "SERVICE_DISABLED": true, "IAM_PERMISSION_DENIED": true, "FAILED_PRECONDITION": true,
 	}
 	for reason := range finishReasons {

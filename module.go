@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package gemini is a Caddy HTTP handler that stands between unmodified clients
-// and Google's Gemini API: it completes requests, judges answers while they
-// stream through, and turns blocks that hide behind a 200 OK into errors.
+// and Google's Gemini API: it keeps calls below the limits of their projects,
+// completes requests, judges answers while they stream through, turns blocks that
+// hide behind a 200 OK into errors, and keeps account of what was used.
 //
 // handler.go and router.go tell the whole story; what they call, from call.go
 // to metrics.go, has a file for each concern.
@@ -23,8 +24,9 @@ func init() {
 
 // Handler is a gateway for Google's Gemini API, made for its image models. It
 // completes requests that lack safety settings or response modalities, sends
-// them to an upstream, and reads the answers as they stream through: a content
-// filter that hides behind a 200 OK becomes an explicit error.
+// them to an upstream that has room for them, and reads the answers as they
+// stream through: a content filter that hides behind a 200 OK becomes an explicit
+// error. It counts what was used, what it cost, and how much was blocked.
 //
 // Requests outside the Gemini, Vertex and OpenAI-compatible APIs go to the next
 // handler of the route. Requests that do not generate content (file uploads,
@@ -37,14 +39,15 @@ func init() {
 // ------------|-------------
 // `{http.gemini.model}` | The model that the client named
 // `{http.gemini.method}` | The API method, e.g. `generateContent`
-// `{http.gemini.upstream}` | The upstream that was asked
+// `{http.gemini.upstream}` | The upstream that was asked, or whose limit refused the call
 // `{http.gemini.project}` | The project whose key was used, or a hash of the client's own key
 // `{http.gemini.attempts}` | How often the call was sent
-// `{http.gemini.wait}` | How long it waited between attempts, in seconds
+// `{http.gemini.wait}` | How long it waited for its turn and between attempts, in seconds
 // `{http.gemini.verdict}` | `ok`, `transient`, `limited`, `exhausted`, `account`, `region`, `client`, `blocked` or `forbidden`
 // `{http.gemini.reason}` | The reason of a verdict that is not `ok`, e.g. `IMAGE_SAFETY`
 // `{http.gemini.images}` | How many images the answer had
 // `{http.gemini.tokens}` | How many tokens the call used, thinking included
+// `{http.gemini.cost}` | What all its attempts have cost, in USD, as far as prices are known
 type Handler struct {
 	Options
 
