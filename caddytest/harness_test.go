@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -128,13 +129,21 @@ func adapt(caddyfile string) ([]byte, error) {
 // freeAddress is a port on which nothing listens.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := l.Addr().String()
+		_ = l.Close()
+		if _, isTaken := taken.LoadOrStore(address, true); !isTaken {
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
+
+// taken are the addresses that a test may not have begun to use yet.
+var taken sync.Map
 
 func (g *gateway) logFile() string { return filepath.Join(g.dir, "caddy.log") }
 

@@ -5,9 +5,11 @@ package caddytest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -187,6 +189,63 @@ func TestMetrics(t *testing.T) {
 	for series := range g.counters(t) {
 		if strings.Contains(series, "invented") {
 			t.Errorf("a client has made the series %s", series)
+		}
+	}
+}
+
+// Gauges of an upstream are there before its first call, and go with it.
+func TestGaugesOfUpstreams(t *testing.T) {
+	site := func(name string) string {
+		return "metrics /metrics\n" + gemini("upstream "+name+" http://127.0.0.1:9")
+	}
+	gauges := func(g *gateway, upstream string) string {
+		var names []string
+		for series, value := range g.counters(t) {
+			if name, labels, _ := strings.Cut(series, "{"); strings.Contains(labels, `upstream="`+upstream+`"`) {
+				names = append(names, fmt.Sprint(name, " ", value))
+			}
+		}
+		slices.Sort(names)
+		return strings.Join(names, ", ")
+	}
+	g := run(t, site("leaving"))
+	const all = "upstream_alarm 0, upstream_alarm 0, upstream_alarm 0, upstream_healthy 1, upstream_success_ratio 1"
+	if got := gauges(g, "leaving"); got != all {
+		t.Errorf("gauges of the upstream: %s", got)
+	}
+	g.load(t, site("coming"))
+	eventually(t, "the old upstream's gauges are gone", func() bool { return gauges(g, "leaving") == "" })
+	if got := gauges(g, "coming"); got != all {
+		t.Errorf("gauges of the new upstream: %s", got)
+	}
+}
+
+// An alarm is a line in the log, an event and a gauge, once, and survives a reload.
+func TestUpstreamAlarm(t *testing.T) {
+	u := scripted(t, overloaded)
+	directives := "metrics /metrics\n" + gemini("upstream alarming "+u.URL)
+	g := run(t, directives)
+	book := g.listen(t, "gemini.upstream_alarm", directives)
+	for range 12 {
+		g.post(t, unaryPath, promptJSON).exactly(t, 503, googleErrorJSON)
+	}
+	eventually(t, "two events", func() bool { return len(book.all()) == 2 })
+	for _, e := range book.all() {
+		want := map[any]map[string]any{
+			"success_low":   {"upstream": "alarming", "alarm": "success_low", "value": 0.0, "threshold": 0.8},
+			"overload_high": {"upstream": "alarming", "alarm": "overload_high", "value": 1.0, "threshold": 0.3},
+		}[e.Data["alarm"]]
+		if !maps.Equal(e.Data, want) {
+			t.Errorf("the event says %v", e.Data)
+		}
+	}
+	if n := strings.Count(g.log(t), "upstream raises an alarm"); n != 2 {
+		t.Errorf("%d lines tell of alarms", n)
+	}
+	g.load(t, directives+"header X-Reloaded 1\n")
+	for alarm, want := range map[string]float64{"success_low": 1, "overload_high": 1, "latency_high": 0} {
+		if got := g.counters(t)[`upstream_alarm{alarm="`+alarm+`",upstream="alarming"}`]; got != want {
+			t.Errorf("%s is %v, want %v", alarm, got, want)
 		}
 	}
 }
