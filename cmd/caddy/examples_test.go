@@ -58,7 +58,7 @@ func TestReadme(t *testing.T) {
 		sites++
 		validate(t, adapt(t, caddyfile))
 	}
-	if sites != 3 {
+	if sites != 5 {
 		t.Errorf("found %d sites", sites)
 	}
 	handlers := 0
