@@ -372,26 +372,6 @@ func (g *gate) plan(now time.Time) {
 	}
 }
 
-// gateUse is what would be lost with a gate.
-type gateUse struct {
-	isWaitedFor bool
-	today       int64 // calls let through, and the one that it has been made for
-	last        time.Time
-}
-
-func (g *gate) use(now time.Time) gateUse {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return gateUse{g.isWaitedFor(), max(g.countOf(&g.passed, g.calendar.day(now)), 1), g.used}
-}
-
-func (u *gateUse) isLessThan(v *gateUse) bool {
-	if u.today != v.today {
-		return u.today < v.today
-	}
-	return u.last.Before(v.last)
-}
-
 // views are the limits of the last call, and how much of them is used.
 func (g *gate) views(now time.Time) (all []limitView) {
 	g.mu.Lock()

@@ -134,6 +134,26 @@ func (s *gates) makeRoom(now time.Time) {
 	delete(s.all, victim)
 }
 
+// gateUse is what would be lost with a gate.
+type gateUse struct {
+	isWaitedFor bool
+	today       int64 // calls let through, and the one that it has been made for
+	last        time.Time
+}
+
+func (g *gate) use(now time.Time) gateUse {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return gateUse{g.isWaitedFor(), max(g.countOf(&g.passed, g.calendar.day(now)), 1), g.used}
+}
+
+func (u *gateUse) isLessThan(v *gateUse) bool {
+	if u.today != v.today {
+		return u.today < v.today
+	}
+	return u.last.Before(v.last)
+}
+
 // hold closes the gates of a project and model until a time.
 func (s *gates) hold(scope string, until, now time.Time) {
 	scope = storable(scope)
