@@ -142,9 +142,9 @@ func (t *trip) enter(l *leg) bool {
 
 // isElsewhere tells that another upstream, or another key, could take a call at
 // once that waits in line. Only the first in line asks, so that not all run for
-// one place.
+// one place. What has been repaired goes nowhere else.
 func (t *trip) isElsewhere(l *leg, now time.Time) bool {
-	if len(t.stations) == 1 && len(l.seats) == 1 {
+	if l.repaired != "" || len(t.stations) == 1 && len(l.seats) == 1 {
 		return false
 	}
 	best, ok := t.next(now)

@@ -100,7 +100,10 @@ func (t *trip) consider(s *station, seat *seat, standing standing, now time.Time
 		station: s, seat: seat, standing: standing,
 		isDoubtful: standing == standingDemoted || t.isSetAside(seat.key, s.model, now),
 	}
-	l.own = maxTime(s.notBefore, t.rest[scope(s, seat)])
+	l.own = s.notBefore
+	if len(t.rest) > 0 {
+		l.own = maxTime(l.own, t.rest[scope(s, seat)])
+	}
 	l.shared, l.cause = t.restsUntil(s, seat, now)
 	ready := maxTime(now, maxTime(l.own, l.shared))
 	at, isSoon := t.slot(&l, ready, now)
