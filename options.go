@@ -262,15 +262,25 @@ func (o *Options) rephrasing() *rephrasing {
 	return r
 }
 
-// knownModels are the models that may appear in metrics by their own name.
+// knownModels are the models that may appear in metrics by their own name:
+// Google's, and those that the configuration names.
 func (o *Options) knownModels() []string {
 	models := slices.Clone(googleModels)
+	add := func(name string) {
+		if !strings.ContainsAny(name, `*?[\`) {
+			models = append(models, name)
+		}
+	}
+	for _, l := range o.RateLimits {
+		add(l.Match)
+	}
 	for _, u := range o.Upstreams {
 		for _, rule := range u.Models {
+			add(rule.Match)
 			models = append(models, rule.Model)
-			if !strings.ContainsAny(rule.Match, `*?[\`) {
-				models = append(models, rule.Match)
-			}
+		}
+		for _, p := range u.Prices {
+			add(p.Match)
 		}
 	}
 	return models

@@ -3,6 +3,7 @@
 package gemini
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -67,5 +68,17 @@ func TestPricesAndBudgetsInRange(t *testing.T) {
 		if err := c.u.check(); (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// Models that the configuration names are known to metrics.
+func TestKnownModels(t *testing.T) {
+	o := &Options{
+		RateLimits: []RateLimit{{Match: "limited"}, {Match: "all-*"}},
+		Upstreams:  []Upstream{{Models: []ModelRule{{Match: "asked", Model: "sent"}}, Prices: []Price{{Match: "priced"}, {Match: "?"}}}},
+	}
+	got := o.knownModels()[len(googleModels):]
+	if want := []string{"limited", "asked", "sent", "priced"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
