@@ -51,8 +51,8 @@ func (r *router) ruleFor(model, mapped string) *limitRule {
 var limitNames = [limitKinds]string{limitRPM: "rpm", limitTPM: "tpm", limitIPM: "ipm", limitRPD: "rpd"}
 
 // gates are the gates of all projects and models, whatever site a call comes
-// through. Clients choose models and bring keys of their own: beyond a number,
-// the gate is given up that has not been used for longest.
+// through. Clients choose models and bring keys of their own, so that there is a
+// bound; see makeRoom.
 type gates struct {
 	calendar *calendar
 	limit    int
