@@ -86,7 +86,7 @@ func (c *call) words() string {
 // picture draws the n-th picture for the prompt.
 func (x *exchange) picture(n int) *picture {
 	p := x.sim.pictures.picture(pictureKey{
-		seed: hash(x.call.prompt) + uint64(n), mime: imageMIME(x.call.model), aspect: x.call.aspect, size: x.call.size,
+		seed: hash(x.call.prompt) + uint64(n), mime: x.call.imageMIME(), aspect: x.call.aspect, size: x.call.size,
 	})
 	return &p
 }
@@ -94,7 +94,7 @@ func (x *exchange) picture(n int) *picture {
 // draft is the picture that a thinking model shows before the final one.
 func (x *exchange) draft() piece {
 	p := x.sim.pictures.picture(pictureKey{
-		seed: ^hash(x.call.prompt), mime: imageMIME(x.call.model), aspect: x.call.aspect, size: x.call.size,
+		seed: ^hash(x.call.prompt), mime: x.call.imageMIME(), aspect: x.call.aspect, size: x.call.size,
 	})
 	return piece{picture: &p, thought: true}
 }

@@ -3,8 +3,11 @@
 package simulator
 
 import (
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tidwall/gjson"
 )
 
 const (
@@ -130,4 +133,48 @@ func TestInteractions(t *testing.T) {
 	if got := post(t, h, interactPath, `{"model":"gemini-3.1-flash-image"}`); got.get("error.code").Str != "invalid_request" {
 		t.Errorf("no input: %d %s", got.status, got.body)
 	}
+}
+
+// Answers have the fields that were recorded, in their order.
+func TestInteractionsAreAsRecorded(t *testing.T) {
+	h := provisioned(t)
+	for name, input := range map[string]string{"interactions_ok_image.json": "a cat", "interactions_refusal_text.json": "sim:refusal"} {
+		want := slices.DeleteFunc(fieldsOf("", gjson.Parse(fixture(t, name))), func(field string) bool { return field == "usage.raw_prompt_token" })
+		got := post(t, h, interactPath, `{"model":"gemini-3.1-flash-image","input":"`+input+`","response_modalities":["image"]}`)
+		if fields := fieldsOf("", gjson.Parse(got.body)); !slices.Equal(fields, want) {
+			t.Errorf("%s: got\n%v\nrecorded\n%v", name, fields, want)
+		}
+	}
+}
+
+func TestInteractionStreamsAreAsRecorded(t *testing.T) {
+	types := func(body string) (list []string) {
+		for line := range strings.Lines(body) {
+			if data, ok := strings.CutPrefix(line, "data: "); ok {
+				list = append(list, gjson.Get(data, "event_type").Str+" "+gjson.Get(data, "step.type").Str+" "+gjson.Get(data, "delta.type").Str)
+			}
+		}
+		return list
+	}
+	recorded := types(fixture(t, "interactions_stream_text.sse"))
+	for i := range recorded {
+		recorded[i] = strings.Replace(recorded[i], "delta  text", "delta  image", 1)
+	}
+	got := post(t, provisioned(t), interactPath, `{"model":"gemini-3.1-flash-image","input":"a cat","response_modalities":["image"],"stream":true}`)
+	if list := types(got.body); !slices.Equal(list, recorded) {
+		t.Errorf("got\n%v\nrecorded\n%v", list, recorded)
+	}
+}
+
+// fieldsOf lists the paths in a JSON value.
+func fieldsOf(at string, v gjson.Result) []string {
+	if !v.IsObject() && !v.IsArray() {
+		return []string{at}
+	}
+	var list []string
+	v.ForEach(func(key, value gjson.Result) bool {
+		list = append(list, fieldsOf(join(at, key.String()), value)...)
+		return true
+	})
+	return list
 }

@@ -18,7 +18,8 @@ type apiError struct {
 	status  string
 	message string
 	details array
-	errors  array // the older list, which Vertex AI still adds sometimes
+	errors  array    // the older list, which Vertex AI still adds sometimes
+	gpt     *gptForm // how OpenAI says it; nil = in the form of its status
 }
 
 func (e *apiError) object() object {
@@ -38,12 +39,21 @@ const (
 	service = "generativelanguage.googleapis.com"
 )
 
+const (
+	vertexService = "aiplatform.googleapis.com"
+	msgOAuth      = "Expected OAuth 2 access token, login cookie or other valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project."
+)
+
 // The errors that requests run into without asking for them.
 var (
+	errNoCredentials = unauthenticated("Request is missing required authentication credential.", "CREDENTIALS_MISSING", vertexService)
+	errKeyForToken   = unauthenticated("Request had invalid authentication credentials.", "ACCESS_TOKEN_TYPE_UNSUPPORTED", vertexService)
+
 	errMethodNotFound     = &apiError{code: 404, status: "NOT_FOUND", message: "Method not found."}
 	errUnregisteredCaller = &apiError{code: 403, status: "PERMISSION_DENIED", message: "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other form of API consumer identity to call this API."}
 	errBodyTooLarge       = invalidArgument(fmt.Sprintf("Request payload size exceeds the limit: %d bytes.", maxBody))
 	errNoContents         = invalidArgument("* GenerateContentRequest.contents: contents is not specified\n")
+	errNoRole             = invalidArgument("Please use a valid role: user, model.")
 	errManyCandidates     = invalidArgument("Multiple candidates is not enabled for this model")
 )
 
@@ -103,8 +113,18 @@ func modelNotFound(c *call) *apiError {
 	if method == "" {
 		method = "generateContent"
 	}
+	if c.vertex {
+		return &apiError{code: 404, status: "NOT_FOUND", message: fmt.Sprintf("Publisher Model `publishers/google/models/%s` was not found or your project does not have access to it. Please ensure you are using a valid model version. For more information, see: https://cloud.google.com/vertex-ai/generative-ai/docs/learn/model-versions", c.model)}
+	}
 	return &apiError{code: 404, status: "NOT_FOUND", message: fmt.Sprintf("models/%s is not found for API version %s, or is not supported for %s. Call ListModels to see the list of available models and their supported methods.",
 		c.model, c.version, method)}
+}
+
+func unauthenticated(problem, reason, service string) *apiError {
+	return &apiError{
+		code: http.StatusUnauthorized, status: "UNAUTHENTICATED", message: problem + " " + msgOAuth,
+		details: array{errorInfo(reason, object{{"service", service}})},
+	}
 }
 
 func errorInfo(reason string, metadata object) object {

@@ -18,18 +18,13 @@ type exchange struct {
 	via  func(flushWriter) flushWriter // a stage in the way of the answer; nil = none
 }
 
-const (
-	jsonType    = "application/json; charset=UTF-8"
-	eventStream = "text/event-stream"
-)
-
 // answer writes a in the dialect of the call.
 func (x *exchange) answer(a answer) error { return x.call.surface.render(x, a) }
 
 // fail writes an error in the dialect of the call. A refused alt=sse call is
 // one plain object under the content type of an event stream, as recorded.
 func (x *exchange) fail(e *apiError) error {
-	contentType := jsonType
+	contentType := x.call.api.jsonType
 	if x.call.framing == sse {
 		contentType = eventStream
 	}
@@ -37,7 +32,7 @@ func (x *exchange) fail(e *apiError) error {
 }
 
 // json writes a value as a successful unary answer.
-func (x *exchange) json(value any) error { return x.print(http.StatusOK, jsonType, value) }
+func (x *exchange) json(value any) error { return x.print(http.StatusOK, x.call.api.jsonType, value) }
 
 func (x *exchange) print(status int, contentType string, value any) error {
 	out := x.open(status, contentType)
@@ -55,9 +50,7 @@ func (x *exchange) raw(status int, contentType, body string) error {
 
 // open writes the header of the answer and returns the way of its body.
 func (x *exchange) open(status int, contentType string) output {
-	header := x.w.Header()
-	header.Set("X-Gemini-Service-Tier", "standard")
-	header.Set("Vary", "Origin, Referer, X-Origin")
+	x.call.api.dress(x.w.Header())
 	s := newSink(x.w, x.r, status, contentType)
 	var stage flushWriter = s
 	if x.via != nil {

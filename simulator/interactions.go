@@ -15,6 +15,10 @@ import (
 // call, nothing stored, the input's text is the prompt.
 type interactions struct{}
 
+// interactionPlays: the model refuses in words here, whatever it was asked for
+// (wire §9).
+var interactionPlays = map[string]play{"refusal": textOnly}
+
 // interactionCodes are this dialect's string codes for the HTTP statuses.
 var interactionCodes = map[int]string{
 	400: "invalid_request", 401: "authentication", 402: "payment_required", 403: "permission_denied",
@@ -61,7 +65,7 @@ func (interactions) render(x *exchange, a answer) error {
 	}
 	if reason := a.reason(); reason != "" && reason != "STOP" && reason != "MAX_TOKENS" {
 		code := strings.TrimPrefix(strings.ToLower(reason), "image_")
-		return x.print(http.StatusBadRequest, jsonType, interactionError(code, "The interaction was stopped: "+reason+"."))
+		return x.print(http.StatusBadRequest, googleJSON, interactionError(code, "The interaction was stopped: "+reason+"."))
 	}
 	id := "v1_" + rand.Text()
 	if x.call.stream {
@@ -86,22 +90,33 @@ func interaction(c *call, id, status string, u usage) object {
 		{"model", c.model},
 		{"service_tier", "standard"},
 		{"created", time.Now().UTC().Format(time.RFC3339)},
-		{"usage", object{
-			{"total_tokens", u.prompt() + u.candidates() + u.thoughts},
-			{"total_input_tokens", u.prompt()},
-			{"total_output_tokens", u.candidates()},
-			{"total_thought_tokens", u.thoughts},
-		}},
+		{"usage", u.interaction()},
 	}
 }
 
+func (u usage) interaction() object {
+	o := object{
+		{"total_tokens", u.prompt() + u.candidates() + u.thoughts},
+		{"total_input_tokens", u.prompt()},
+		{"total_output_tokens", u.candidates()},
+	}
+	if u.image > 0 {
+		o = append(o, member{"output_tokens_by_modality", array{object{{"modality", "image"}, {"tokens", u.image}}}})
+	}
+	return append(o, member{"total_thought_tokens", u.thoughts})
+}
+
+// steps are the output, after a signed thought if there is a picture in it: a
+// refusal comes without one.
 func (a answer) steps(c *call) array {
 	steps := array{}
-	if c.image && isGemini3(c.model) {
+	if a.thinks(c) {
 		steps = append(steps, object{{"type", "thought"}, {"signature", signature()}})
 	}
 	return append(steps, object{{"type", "model_output"}, {"content", a.outputs()}})
 }
+
+func (a answer) thinks(c *call) bool { return len(a.pictures()) > 0 && isGemini3(c.model) }
 
 func (a answer) outputs() array {
 	outputs := array{}
@@ -116,18 +131,28 @@ func (a answer) outputs() array {
 	return outputs
 }
 
-// interactionStream sends the model's output as one step, a delta per item.
+// interactionStream sends the steps one after the other, with a delta for each
+// thing in them.
 func (x *exchange) interactionStream(id string, a answer) error {
+	begun := object{{"id", id}, {"status", "in_progress"}, {"object", "interaction"}, {"model", x.call.model}}
 	events := []object{
-		{{"interaction", interaction(x.call, id, "in_progress", usage{})}, {"event_type", "interaction.created"}},
-		{{"index", 0}, {"step", object{{"type", "model_output"}}}, {"event_type", "step.start"}},
+		{{"interaction", begun}, {"event_type", "interaction.created"}},
+		{{"interaction_id", id}, {"status", "in_progress"}, {"event_type", "interaction.status_update"}},
 	}
-	for _, output := range a.outputs() {
-		events = append(events, object{{"index", 0}, {"delta", output}, {"event_type", "step.delta"}})
+	step := 0
+	add := func(kind string, deltas array) {
+		events = append(events, object{{"index", step}, {"step", object{{"type", kind}}}, {"event_type", "step.start"}})
+		for _, delta := range deltas {
+			events = append(events, object{{"index", step}, {"delta", delta}, {"event_type", "step.delta"}})
+		}
+		events = append(events, object{{"index", step}, {"event_type", "step.stop"}})
+		step++
 	}
-	events = append(events,
-		object{{"index", 0}, {"event_type", "step.stop"}},
-		object{{"interaction", interaction(x.call, id, "completed", a.usage)}, {"event_type", "interaction.completed"}})
+	if a.thinks(x.call) {
+		add("thought", array{object{{"signature", signature()}, {"type", "thought_signature"}}})
+	}
+	add("model_output", a.outputs())
+	events = append(events, object{{"interaction", interaction(x.call, id, "completed", a.usage)}, {"event_type", "interaction.completed"}})
 
 	out := x.open(http.StatusOK, eventStream)
 	for _, event := range events {

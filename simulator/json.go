@@ -54,10 +54,12 @@ type dataURL struct {
 
 // printer writes JSON in Google's two layouts: two spaces of indentation for
 // unary answers and array streams, one line with a space after each colon for
-// SSE. Errors stay in the bufio.Writer until it is flushed.
+// SSE; or in OpenAI's for the latter, without the space. Errors stay in the
+// bufio.Writer until it is flushed.
 type printer struct {
 	w      *bufio.Writer
 	pretty bool
+	tight  bool
 }
 
 func (p printer) print(value any) { p.value(value, 0) }
@@ -67,7 +69,10 @@ func (p printer) value(value any, depth int) {
 	case object:
 		p.list('{', '}', len(v), depth, func(i int) {
 			p.string(v[i].name)
-			_, _ = p.w.WriteString(": ")
+			_ = p.w.WriteByte(':')
+			if !p.tight {
+				_ = p.w.WriteByte(' ')
+			}
 			p.value(v[i].value, depth+1)
 		})
 	case array:

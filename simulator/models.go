@@ -18,6 +18,9 @@ var knownModels = []struct{ name, title string }{
 	{"imagen-4.0-generate-001", "Imagen 4"},
 }
 
+// gptModelsSince is when they were made, as far as OpenAI's list is concerned.
+const gptModelsSince = 1_745_000_000
+
 func isImagen(model string) bool { return strings.HasPrefix(model, "imagen-") }
 
 // isImageModel tells the models that answer with images unless told otherwise.
@@ -29,11 +32,16 @@ func isGemini3(model string) bool {
 	return !strings.HasPrefix(model, "gemini-2") && !isImagen(model)
 }
 
-func imageMIME(model string) string {
-	if isGemini3(model) {
+// imageMIME is what the pictures of an answer are encoded in.
+func (c *call) imageMIME() string {
+	switch {
+	case c.mime != "":
+		return c.mime
+	case isGemini3(c.model):
 		return "image/jpeg"
+	default:
+		return "image/png"
 	}
-	return "image/png"
 }
 
 // imageTokens are the tokens that one image is billed as, per size. The first
@@ -80,6 +88,9 @@ func drawsNarrow(model string) bool {
 }
 
 func listModels(x *exchange) error {
+	if x.call.version == "v1" && fromGPTClient(x.r) {
+		return listGPTModels(x)
+	}
 	list := array{}
 	for _, m := range knownModels {
 		list = append(list, modelObject(m.name, m.title))
@@ -116,6 +127,16 @@ func listOpenAIModels(x *exchange) error {
 	list := array{}
 	for _, m := range knownModels {
 		list = append(list, object{{"id", "models/" + m.name}, {"object", "model"}, {"owned_by", "google"}})
+	}
+	return x.json(object{{"object", "list"}, {"data", list}})
+}
+
+// listGPTModels is for OpenAI's clients, whose path is one of Google's.
+func listGPTModels(x *exchange) error {
+	x.call.api = &gptAPI
+	list := array{}
+	for _, m := range knownModels {
+		list = append(list, object{{"id", m.name}, {"object", "model"}, {"created", gptModelsSince}, {"owned_by", "simulator"}})
 	}
 	return x.json(object{{"object", "list"}, {"data", list}})
 }

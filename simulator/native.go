@@ -224,7 +224,7 @@ func (x *exchange) event(out output, data any) error {
 
 // array writes the elements of a JSON array as they come.
 func (x *exchange) array(elements []object) error {
-	out := x.open(http.StatusOK, jsonType)
+	out := x.open(http.StatusOK, googleJSON)
 	for i, element := range elements {
 		opening := "\n,\r\n"
 		if i == 0 {

@@ -24,12 +24,8 @@ var (
 		code: 400, status: "FAILED_PRECONDITION", message: msgRegion,
 		details: array{debugInfo("[ORIGINAL ERROR] generic::failed_precondition: " + msgRegion + " [google.rpc.error_details_ext] { message: \"" + msgRegion + "\" }")},
 	}
-	errUnauthenticated = &apiError{
-		code: 401, status: "UNAUTHENTICATED",
-		message: "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project.",
-		details: array{errorInfo("ACCESS_TOKEN_EXPIRED", object{{"service", service}})},
-	}
-	errForbidden = &apiError{
+	errUnauthenticated = unauthenticated("Request had invalid authentication credentials.", "ACCESS_TOKEN_EXPIRED", service)
+	errForbidden       = &apiError{
 		code: 403, status: "PERMISSION_DENIED", message: "The caller does not have permission",
 		details: array{errorInfo("IAM_PERMISSION_DENIED", object{{"service", service}})},
 	}

@@ -74,11 +74,24 @@ func (native) parse(c *call, body string) *apiError {
 	if len(elements(get(root, "contents"))) == 0 {
 		return errNoContents
 	}
+	if c.vertex && !allHaveRoles(root) {
+		return errNoRole
+	}
 	c.samples = 1
 	c.continued = get(root, "continuationToken").Str != ""
 	c.readContents(root)
 	c.readSignatures(elements(get(root, "contents")))
 	return c.readConfig(get(root, "generationConfig"))
+}
+
+// allHaveRoles tells whether each turn has a speaker, as only Vertex AI demands.
+func allHaveRoles(root gjson.Result) bool {
+	for _, turn := range elements(get(root, "contents")) {
+		if role := turn.Get("role").Str; role != "user" && role != "model" {
+			return false
+		}
+	}
+	return true
 }
 
 // readContents counts the prompt and finds the text of its last user turn.
@@ -122,6 +135,7 @@ func (c *call) readConfig(config gjson.Result) *apiError {
 
 	image := get(config, "imageConfig")
 	c.aspect, c.size = get(image, "aspectRatio").Str, get(image, "imageSize").Str
+	c.mime = get(get(image, "imageOutputOptions"), "mimeType").Str // of Vertex AI
 	switch {
 	case slices.Contains(asked, "IMAGE") && !isImageModel(c.model):
 		return unsupportedModalities(c, asked)
@@ -136,6 +150,9 @@ func (c *call) checkImage() *apiError {
 	known := slices.Contains(aspects, c.aspect) || slices.Contains(narrowAspects, c.aspect) && drawsNarrow(c.model)
 	if c.aspect != "" && !known {
 		return invalidArgument("Aspect ratio " + c.aspect + " is not supported for this model")
+	}
+	if _, known := imageFormats[c.mime]; c.mime != "" && !known {
+		return invalidArgument("Output MIME type " + c.mime + " is not supported for this model")
 	}
 	if _, known := imageSizes[c.size]; c.size != "" && !known {
 		return invalidArgument("Image size " + c.size + " is not supported for this model")

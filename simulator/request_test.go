@@ -55,6 +55,7 @@ func describe(parts gjson.Result) string {
 func TestStrictness(t *testing.T) {
 	h := provisioned(t)
 	const contents = `"contents":[{"parts":[{"text":"hi"}]}]`
+	const spoken = `"contents":[{"role":"user","parts":[{"text":"hi"}]}]`
 	const vertexPath = "/v1beta1/projects/p/locations/global/publishers/google/models/gemini-3-pro-image:generateContent"
 	for _, tc := range []struct{ name, path, body, message string }{
 		{"no JSON", proPath, `{"contents":[}`, "Unexpected token.\n{\"contents\":[}\n             ^"},
@@ -76,6 +77,16 @@ func TestStrictness(t *testing.T) {
 		{"Vertex AI method", proPath, `{` + contents + `,"safetySettings":[{"category":"HARM_CATEGORY_HARASSMENT","method":"SEVERITY"}]}`, `Unknown name "method" at 'safety_settings[0]'`},
 		{"bad modality", proPath, `{` + contents + `,"generationConfig":{"responseModalities":["BANANA"]}}`, `Invalid value at 'generation_config.response_modalities[0]'`},
 		{"Vertex AI image option", proPath, `{` + contents + `,"generationConfig":{"imageConfig":{"personGeneration":"ALLOW_ALL"}}}`, `Unknown name "personGeneration" at 'generation_config.image_config'`},
+		{"Vertex AI labels", proPath, `{` + contents + `,"labels":{}}`, `Unknown name "labels": Cannot find field.`},
+		{"Vertex AI model selection", proPath, `{` + contents + `,"generationConfig":{"modelSelectionConfig":{}}}`, `Unknown name "modelSelectionConfig" at 'generation_config'`},
+		{"Gemini API store on Vertex AI", vertexPath, `{` + spoken + `,"store":true}`, `Unknown name "store": Cannot find field.`},
+		{"Gemini API part on Vertex AI", vertexPath, `{"contents":[{"role":"user","parts":[{"text":"hi","part_metadata":{}}]}]}`, `Unknown name "part_metadata" at 'contents[0].parts[0]'`},
+		{"Gemini API setting on Vertex AI", vertexPath, `{` + spoken + `,"generationConfig":{"enableEnhancedCivicAnswers":true}}`, `Unknown name "enableEnhancedCivicAnswers" at 'generation_config'`},
+		{"unknown field on Vertex AI", vertexPath, `{` + spoken + `,"generationConfig":{"dreams":1}}`, `Unknown name "dreams" at 'generation_config': Cannot find field.`},
+		{"no role on Vertex AI", vertexPath, `{` + contents + `}`, "Please use a valid role: user, model."},
+		{"one role missing on Vertex AI", vertexPath, `{"contents":[{"role":"user","parts":[{"text":"hi"}]},{"parts":[{"text":"hi"}]}]}`, "Please use a valid role: user, model."},
+		{"another role on Vertex AI", vertexPath, `{"contents":[{"role":"assistant","parts":[{"text":"hi"}]}]}`, "Please use a valid role: user, model."},
+		{"MIME type of pictures on Vertex AI", vertexPath, `{` + spoken + `,"generationConfig":{"imageConfig":{"imageOutputOptions":{"mimeType":"image/gif"}}}}`, "Output MIME type image/gif is not supported for this model"},
 		{"aspect ratio", proPath, `{` + contents + `,"generationConfig":{"imageConfig":{"aspectRatio":"1:4"}}}`, "Aspect ratio 1:4 is not supported for this model"},
 		{"image size", proPath, `{` + contents + `,"generationConfig":{"imageConfig":{"imageSize":"2k"}}}`, "Image size 2k is not supported for this model"},
 		{"two candidates", proPath, `{` + contents + `,"generationConfig":{"candidateCount":2}}`, "Multiple candidates is not enabled"},
@@ -90,7 +101,8 @@ func TestStrictness(t *testing.T) {
 		{"accepted: nulls", proPath, `{` + contents + `,"generationConfig":null,"safetySettings":null}`, ""},
 		{"accepted: civic integrity", proPath, `{` + contents + `,"safetySettings":[{"category":"HARM_CATEGORY_CIVIC_INTEGRITY","threshold":"OFF"}]}`, ""},
 		{"accepted: numbers for enums", proPath, `{` + contents + `,"safetySettings":[{"category":7,"threshold":4}]}`, ""},
-		{"accepted on Vertex AI", vertexPath, `{` + contents + `,"safetySettings":[{"category":"HARM_CATEGORY_IMAGE_HATE","threshold":"OFF","method":"SEVERITY"}],"generationConfig":{"imageConfig":{"personGeneration":"ALLOW_ALL"}}}`, ""},
+		{"accepted on Vertex AI", vertexPath, `{` + spoken + `,"safetySettings":[{"category":"HARM_CATEGORY_IMAGE_HATE","threshold":"OFF","method":"SEVERITY"}],"generationConfig":{"imageConfig":{"personGeneration":"ALLOW_ALL"},"audioTimestamp":true},"labels":{"team":"a"},"modelArmorConfig":{}}`, ""},
+		{"accepted on the Gemini API", proPath, `{"contents":[{"parts":[{"text":"hi","partMetadata":{}}]}],"store":false,"generationConfig":{"enableEnhancedCivicAnswers":true}}`, ""},
 	} {
 		got := post(t, h, tc.path, tc.body)
 		if tc.message == "" {
@@ -178,17 +190,22 @@ func FuzzParse(f *testing.F) {
 	f.Add(`{"contents":{"parts":{"text":"hi"}},"generation_config":{"response_modalities":["IMAGE"],"imageConfig":{"aspectRatio":"1:8"}}}`)
 	f.Add(`{"contents":[{"parts":[{"text":"\ud83d`)
 	f.Add(`{"instances":[{"prompt":"a"}],"messages":[{"role":"user","content":[{"text":"a"}]}],"prompt":"a","input":["a",{"content":"b"}]}`)
-	dialects := []surface{native{}, imagen{}, chat{}, images{}, interactions{}}
+	f.Add(`{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgo="}}]}],"modalities":["image"]}`)
+	f.Add(`{"prompt":"a","n":2,"size":"16x16","images":[{"image_url":"https://a.example/b.png"}]}`)
+	f.Add("--b\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\na cat\r\n--b--\r\n")
+	dialects := []surface{native{}, imagen{}, chat{}, images{}, interactions{}, gptChat{}, gptImages{}, gptImages{edits: true}}
+	types := []string{"application/json", "multipart/form-data; boundary=b"}
 	f.Fuzz(func(t *testing.T, body string) {
-		for _, dialect := range dialects {
-			c := &call{surface: dialect, model: "gemini-3.1-flash-image"}
+		for i := range len(dialects) * len(types) {
+			dialect, contentType := dialects[i/len(types)], types[i%len(types)]
+			c := &call{surface: dialect, model: "gemini-3.1-flash-image", contentType: contentType}
 			if fail := dialect.parse(c, body); fail != nil {
 				if fail.code != 400 || fail.message == "" {
 					t.Errorf("%T: refused with %d %q", dialect, fail.code, fail.message)
 				}
 				continue
 			}
-			if !gjson.Valid(body) {
+			if !gjson.Valid(body) && c.promptImages == 0 { // else it was a form
 				t.Errorf("%T: accepted what is no JSON", dialect)
 			}
 			if c.samples < 1 || c.promptTokens < 0 {

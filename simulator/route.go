@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// surface is one of the API's dialects.
+// surface is one of the dialects that the APIs are spoken in.
 type surface interface {
 	// parse reads a request body into the call.
 	parse(c *call, body string) *apiError
@@ -29,13 +29,16 @@ const (
 
 // call is a request, understood.
 type call struct {
+	api     *api
 	surface surface
 	version string
 	model   string
 	method  string // generateContent, …
-	vertex  bool
+	vertex  bool   // Vertex AI
 	framing framing
 	stream  bool // of the dialects whose body says so
+
+	contentType string // of the request
 
 	prompt    string // the text of the last user turn
 	text      bool   // may answer with text
@@ -43,9 +46,10 @@ type call struct {
 	thoughts  bool   // the client wants to see thoughts
 	aspect    string
 	size      string
-	samples   int  // how many images
-	continued bool // resumes after CONTINUATION
-	raiReason bool // Imagen: say why images are missing
+	mime      string // of the pictures; empty = what the model likes best
+	samples   int    // how many images
+	continued bool   // resumes after CONTINUATION
+	raiReason bool   // Imagen: say why images are missing
 
 	modalitiesKey string    // responseModalities as the client spells it; empty if it is not there
 	signed        bool      // the history has thought signatures where it needs them
@@ -53,38 +57,52 @@ type call struct {
 
 	promptTokens int // of text
 	promptImages int
+
+	gpt gptOptions
 }
 
 const (
 	geminiModel = `^/(?P<version>v1|v1beta|v1alpha)/(?:models|tunedModels)/(?P<model>[^/:]+)`
-	vertexModel = `^/(?P<version>v1|v1beta1)/(?:projects/[^/]+/locations/[^/]+/)?(?P<vertex>publishers)/google/models/(?P<model>[^/:]+)`
+	vertexModel = `^/(?P<version>v1|v1beta1)/(?:projects/[^/]+/locations/[^/]+/)?publishers/google/models/(?P<model>[^/:]+)`
 	openAI      = `^/(?P<version>v1|v1beta|v1alpha)/openai`
 )
 
 type route struct {
 	method  string
 	path    *regexp.Regexp
+	api     *api
 	surface surface
 	serve   func(*exchange) error
 }
 
-// routes are the paths of the API. The ":" of a verb arrives decoded when a
-// client sends "%3A".
+const (
+	vertexOpenAI = `^/(?P<version>v1|v1beta1)/projects/[^/]+/locations/[^/]+/endpoints/openapi`
+	gpt          = `^/(?P<version>v1)`
+)
+
+// routes are the paths of the APIs, the first that fits counts. The ":" of a
+// verb arrives decoded when a client sends "%3A".
 var routes = []route{
-	{http.MethodPost, regexp.MustCompile(geminiModel + `:(?P<method>generateContent|streamGenerateContent)$`), native{}, generate},
-	{http.MethodPost, regexp.MustCompile(vertexModel + `:(?P<method>generateContent|streamGenerateContent)$`), native{}, generate},
-	{http.MethodPost, regexp.MustCompile(geminiModel + `:(?P<method>countTokens)$`), native{}, countTokens},
-	{http.MethodPost, regexp.MustCompile(vertexModel + `:(?P<method>countTokens)$`), native{}, countTokens},
-	{http.MethodPost, regexp.MustCompile(geminiModel + `:(?P<method>predict)$`), imagen{}, generate},
-	{http.MethodPost, regexp.MustCompile(vertexModel + `:(?P<method>predict)$`), imagen{}, generate},
-	{http.MethodPost, regexp.MustCompile(openAI + `/chat/completions$`), chat{}, generate},
-	{http.MethodPost, regexp.MustCompile(`^/(?P<version>v1|v1beta1)/projects/[^/]+/locations/[^/]+/endpoints/openapi/chat/completions$`), chat{}, generate},
-	{http.MethodPost, regexp.MustCompile(openAI + `/images/generations$`), images{}, generate},
-	{http.MethodPost, regexp.MustCompile(`^/(?P<version>v1|v1beta|v1alpha)/interactions$`), interactions{}, generate},
-	{http.MethodGet, regexp.MustCompile(openAI + `/models$`), chat{}, listOpenAIModels},
-	{http.MethodGet, regexp.MustCompile(`^/(?P<version>v1|v1beta|v1alpha)/models$`), native{}, listModels},
-	{http.MethodGet, regexp.MustCompile(geminiModel + `$`), native{}, getModel},
+	{http.MethodPost, whole(geminiModel + `:(?P<method>generateContent|streamGenerateContent)`), &geminiAPI, native{}, generate},
+	{http.MethodPost, whole(vertexModel + `:(?P<method>generateContent|streamGenerateContent)`), &vertexAPI, native{}, generate},
+	{http.MethodPost, whole(geminiModel + `:(?P<method>countTokens)`), &geminiAPI, native{}, countTokens},
+	{http.MethodPost, whole(vertexModel + `:(?P<method>countTokens)`), &vertexAPI, native{}, countTokens},
+	{http.MethodPost, whole(geminiModel + `:(?P<method>predict)`), &geminiAPI, imagen{}, generate},
+	{http.MethodPost, whole(vertexModel + `:(?P<method>predict)`), &vertexAPI, imagen{}, generate},
+	{http.MethodPost, whole(openAI + `/chat/completions`), &geminiAPI, chat{}, generate},
+	{http.MethodPost, whole(vertexOpenAI + `/chat/completions`), &vertexAPI, chat{}, generate},
+	{http.MethodPost, whole(openAI + `/images/generations`), &geminiAPI, images{}, generate},
+	{http.MethodPost, whole(`^/(?P<version>v1|v1beta|v1alpha)/interactions`), &interactionsAPI, interactions{}, generate},
+	{http.MethodPost, whole(gpt + `/chat/completions`), &gptAPI, gptChat{}, generate},
+	{http.MethodPost, whole(gpt + `/images/generations`), &gptAPI, gptImages{}, generate},
+	{http.MethodPost, whole(gpt + `/images/edits`), &gptAPI, gptImages{edits: true}, generate},
+	{http.MethodPost, whole(`^/token`), &tokenAPI, native{}, issueToken},
+	{http.MethodGet, whole(openAI + `/models`), &geminiAPI, chat{}, listOpenAIModels},
+	{http.MethodGet, whole(`^/(?P<version>v1|v1beta|v1alpha)/models`), &geminiAPI, native{}, listModels},
+	{http.MethodGet, whole(geminiModel), &geminiAPI, native{}, getModel},
 }
+
+func whole(pattern string) *regexp.Regexp { return regexp.MustCompile(pattern + `$`) }
 
 // recognise fills in what the URL says and returns what serves it; nil means
 // that the API has no such method.
@@ -101,11 +119,13 @@ func recognise(c *call, r *http.Request) func(*exchange) error {
 			return ""
 		}
 		*c = call{
-			surface: route.surface,
-			version: group("version"),
-			model:   group("model"),
-			method:  group("method"),
-			vertex:  group("vertex") != "",
+			api:         route.api,
+			surface:     route.surface,
+			version:     group("version"),
+			model:       group("model"),
+			method:      group("method"),
+			vertex:      route.api == &vertexAPI,
+			contentType: r.Header.Get("Content-Type"),
 		}
 		if c.method == "streamGenerateContent" {
 			c.framing = chunks
@@ -116,13 +136,4 @@ func recognise(c *call, r *http.Request) func(*exchange) error {
 		return route.serve
 	}
 	return nil
-}
-
-// hasKey tells whether the caller shows any credential. Which one is not
-// looked at.
-func hasKey(r *http.Request) bool {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	return r.Header.Get("X-Goog-Api-Key") != "" ||
-		r.URL.Query().Get("key") != "" ||
-		strings.EqualFold(scheme, "Bearer") && strings.TrimSpace(token) != ""
 }

@@ -130,10 +130,10 @@ var scenarioPattern = regexp.MustCompile(`(?i)\bsim:([a-z0-9_]+)(?:=([0-9a-zµ.]
 // maxWait bounds the durations that a prompt may ask for.
 const maxWait = 24 * time.Hour
 
-// chooseScenario returns what to play for a prompt, and the duration that it
-// was given or has by default. The first "sim:" counts.
-func chooseScenario(prompt string) (play, time.Duration, *apiError) {
-	match := scenarioPattern.FindStringSubmatch(prompt)
+// chooseScenario returns what to play for a call, and the duration that its
+// prompt gives or that is the default. The first "sim:" counts.
+func chooseScenario(c *call) (play, time.Duration, *apiError) {
+	match := scenarioPattern.FindStringSubmatch(c.prompt)
 	if match == nil {
 		return natural, 0, nil
 	}
@@ -143,6 +143,9 @@ func chooseScenario(prompt string) (play, time.Duration, *apiError) {
 		return nil, 0, invalidArgument(fmt.Sprintf("The simulator knows no scenario %q. It knows: %s.", name, strings.Join(scenarioNames(), ", ")))
 	}
 	s := scenarios[i]
+	if own := c.api.plays[name]; own != nil {
+		s.play = own
+	}
 	if argument == "" {
 		return s.play, s.wait, nil
 	}
@@ -167,7 +170,8 @@ func scenarioNames() []string {
 // help is the page at /.
 func help() string {
 	var page strings.Builder
-	page.WriteString(`This is gemini_simulator: it plays the Gemini API offline.
+	page.WriteString(`This is gemini_simulator: it plays the Gemini API, Vertex AI and OpenAI's image
+and chat APIs offline.
 
 Point an app's base URL here and give it any API key:
 
@@ -175,8 +179,43 @@ Point an app's base URL here and give it any API key:
     -d '{"contents":[{"parts":[{"text":"a cat on a bicycle"}]}]}' \
     <this address>/v1beta/models/gemini-3-pro-image:generateContent
 
+  curl -H 'Authorization: Bearer any' -H 'Content-Type: application/json' \
+    -d '{"model":"gpt-image-1","prompt":"a cat on a bicycle"}' \
+    <this address>/v1/images/generations
+
+Which API is played is up to the path:
+
+  Gemini API   /v1beta/models/…:generateContent, :streamGenerateContent,
+               :countTokens, :predict; /v1beta/interactions; in OpenAI's form,
+               but with Google's errors, /v1beta/openai/chat/completions and
+               /v1beta/openai/images/generations
+  Vertex AI    the same verbs at /v1/projects/…/publishers/google/models/… and,
+               with an API key, /v1/publishers/google/models/…
+  OpenAI       /v1/chat/completions, /v1/images/generations, /v1/images/edits
+  OAuth        /token, for the token_uri of a service-account file; Vertex AI
+               takes these access tokens and any others
+
+GET /v1/models is OpenAI's for a client whose key is in Authorization alone.
+
 A prompt that contains sim:<scenario> decides how its call ends. The durations
 shown are defaults; sim:slow=2s sets another.
+
+In OpenAI's form a scenario comes to what is nearest to it:
+
+  - a block of the prompt is a 400, moderation_blocked for gpt-image models and
+    content_policy_violation for all others
+  - SAFETY, RECITATION, BLOCKLIST, PROHIBITED_CONTENT, SPII, MODEL_ARMOR,
+    IMAGE_SAFETY, IMAGE_PROHIBITED_CONTENT and IMAGE_RECITATION are the same 400
+    from images/… (moderation_blocked has the stage "output") and the
+    finish_reason content_filter in a chat; after other reasons "data" is empty,
+    or the message has no images
+  - there are no drafts and no thoughts: what is only a draft is missing
+  - rejected keys are 401 invalid_api_key; rate limits 429 rate_limit_exceeded
+    with Retry-After; what is unpaid, and limit_zero, 429 insufficient_quota
+  - mid_stream_error is an event with an error, and no [DONE]
+
+In the Interactions API a refusal is "completed" with a text, and a block an
+error of its own code.
 
 `)
 	for _, s := range scenarios {

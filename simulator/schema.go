@@ -93,12 +93,6 @@ func fields(unchecked string, checked map[string]checker) map[string]checker {
 }
 
 var (
-	partSchema = message(fields(`inlineData fileData functionCall functionResponse executableCode codeExecutionResult
-		thought thoughtSignature videoMetadata mediaResolution partMetadata toolCall toolResponse
-		audioTranscription mediaProcessing speechMetadata`,
-		map[string]checker{"text": checkText}))
-	contentSchema = message(fields("role", map[string]checker{"parts": repeated(partSchema)}))
-
 	// Old Google samples write "Text" and "Image", and Google has accepted it.
 	modalitySchema = enum("GenerationConfig.Modality", strings.EqualFold, "MODALITY_UNSPECIFIED", "TEXT", "IMAGE", "AUDIO", "VIDEO")
 
@@ -111,31 +105,54 @@ var (
 	}
 	vertexCategories = append(slices.Clone(categories), "HARM_CATEGORY_IMAGE_HATE",
 		"HARM_CATEGORY_IMAGE_DANGEROUS_CONTENT", "HARM_CATEGORY_IMAGE_HARASSMENT", "HARM_CATEGORY_IMAGE_SEXUALLY_EXPLICIT")
-
-	geminiRequest = requestSchema("", "", "", categories)
-	vertexRequest = requestSchema("modelArmorConfig outputConfig",
-		"personGeneration prominentPeople outputMimeType outputCompressionQuality imageOutputOptions", "method", vertexCategories)
 )
 
-// requestSchema is GenerateContentRequest with what Vertex AI adds to it.
-func requestSchema(more, moreImage, moreSafety string, categories []string) checker {
+// extras are the fields that one of Google's two APIs has and the other refuses.
+type extras struct {
+	request, part, generation, image, safety string
+	categories                               []string
+}
+
+var (
+	geminiRequest = requestSchema(extras{
+		request:    "store",
+		part:       "toolCall toolResponse partMetadata mediaProcessing",
+		generation: "enableEnhancedCivicAnswers",
+		categories: categories,
+	})
+	vertexRequest = requestSchema(extras{
+		request:    "labels modelArmorConfig outputConfig",
+		generation: "audioTimestamp routingConfig modelSelectionConfig",
+		image:      "personGeneration prominentPeople outputMimeType outputCompressionQuality imageOutputOptions",
+		safety:     "method",
+		categories: vertexCategories,
+	})
+)
+
+// requestSchema is GenerateContentRequest: what the two APIs have in common,
+// and more.
+func requestSchema(more extras) checker {
+	part := message(fields(`inlineData fileData functionCall functionResponse executableCode codeExecutionResult
+		thought thoughtSignature videoMetadata mediaResolution audioTranscription speechMetadata `+more.part,
+		map[string]checker{"text": checkText}))
+	content := message(fields("role", map[string]checker{"parts": repeated(part)}))
 	generationConfig := message(fields(`candidateCount stopSequences maxOutputTokens temperature topP topK seed
 		responseMimeType responseSchema responseJsonSchema presencePenalty frequencyPenalty responseLogprobs logprobs
-		enableEnhancedCivicAnswers enableAffectiveDialog speechConfig mediaResolution audioTimestamp routingConfig
-		modelSelectionConfig responseFormat translationConfig audioTranscriptionConfig`,
+		enableAffectiveDialog speechConfig mediaResolution responseFormat translationConfig
+		audioTranscriptionConfig `+more.generation,
 		map[string]checker{
 			"responseModalities": repeated(modalitySchema),
-			"imageConfig":        message(fields("aspectRatio imageSize "+moreImage, nil)),
+			"imageConfig":        message(fields("aspectRatio imageSize "+more.image, nil)),
 			"thinkingConfig":     message(fields("includeThoughts thinkingBudget thinkingLevel", nil)),
 		}))
-	safetySetting := message(fields(moreSafety, map[string]checker{
-		"category":  enum("HarmCategory", same, categories...),
+	safetySetting := message(fields(more.safety, map[string]checker{
+		"category":  enum("HarmCategory", same, more.categories...),
 		"threshold": thresholdSchema,
 	}))
-	return message(fields("model tools toolConfig cachedContent labels store serviceTier continuationToken "+more,
+	return message(fields("model tools toolConfig cachedContent serviceTier continuationToken "+more.request,
 		map[string]checker{
-			"contents":          repeated(contentSchema),
-			"systemInstruction": contentSchema,
+			"contents":          repeated(content),
+			"systemInstruction": content,
 			"safetySettings":    repeated(safetySetting),
 			"generationConfig":  generationConfig,
 		}))

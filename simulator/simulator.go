@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package simulator is a Caddy handler that plays the Gemini API offline: the
-// native, Vertex AI, Imagen, OpenAI-compatible and Interactions surfaces, with
-// real images of realistic size, and every way in which the API is known to
-// fail. Nothing leaves the machine and no key is checked, only that there is
-// one. It stands in for Google and so knows nothing of the gateway.
+// native, Vertex AI, Imagen, OpenAI-compatible and Interactions surfaces, and
+// OpenAI's own image and chat APIs, with real images of realistic size, and
+// every way in which these are known to fail. Nothing leaves the machine and no
+// key is checked, only that there is one. It stands in for Google and OpenAI and
+// so knows nothing of the gateway.
 package simulator
 
 import (
@@ -24,8 +25,8 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("gemini_simulator", httpcaddyfile.Before, "reverse_proxy")
 }
 
-// Handler answers every request as the Gemini API would; it never calls the
-// next handler. A prompt that contains `sim:<scenario>` chooses how the call
+// Handler answers every request as Google's API or, on its paths, OpenAI's
+// would; it never calls the next handler. A prompt that contains `sim:<scenario>` chooses how the call
 // ends; `GET /` lists the scenarios.
 type Handler struct {
 	// How long to wait before each answer to a well-formed generate call,
@@ -59,9 +60,9 @@ func (h *Handler) Validate() error {
 	return nil
 }
 
-// ServeHTTP plays the Gemini API.
+// ServeHTTP plays the API that the path belongs to.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	x := &exchange{sim: h, w: w, r: r, call: &call{surface: native{}}}
+	x := &exchange{sim: h, w: w, r: r, call: &call{api: &geminiAPI, surface: native{}}}
 	if r.URL.Path == "/" {
 		return x.raw(http.StatusOK, "text/plain; charset=utf-8", help())
 	}
@@ -69,8 +70,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	if serve == nil {
 		return x.fail(errMethodNotFound)
 	}
-	if !hasKey(r) {
-		return x.fail(errUnregisteredCaller)
+	if fail := x.call.api.admit(r); fail != nil {
+		return x.fail(fail)
 	}
 	err := serve(x)
 	if r.Context().Err() != nil {
@@ -89,7 +90,7 @@ func generate(x *exchange) error {
 	if fail != nil {
 		return x.fail(fail)
 	}
-	scene, wait, fail := chooseScenario(x.call.prompt)
+	scene, wait, fail := chooseScenario(x.call)
 	if fail != nil {
 		return x.fail(fail)
 	}
