@@ -91,7 +91,8 @@ type jsonScanner struct {
 	escape  int    // bytes of an escape that are due
 	escaped bool   // an odd run of backslashes ended the last piece
 	start   int64  // of the scalar being read
-	end     int64  // of the last string: just behind its closing quote
+	end     int64  // of the last key or scalar: just behind it
+	keyAt   int64  // where the last key begins
 	capture []byte // what is kept of it
 	cut     bool   // that is not all of it
 	key     []byte // the last key of the innermost object, if it matters
@@ -147,6 +148,7 @@ func (s *jsonScanner) untouched() bool { return s.state == wantValue && len(s.st
 // finish ends the document: a number at top level has no other end.
 func (s *jsonScanner) finish() error {
 	if s.state == inNumber && s.number.final() {
+		s.end = s.offset
 		s.endScalar(s.kind)
 	}
 	if s.state != isDone {
@@ -194,6 +196,7 @@ func (s *jsonScanner) write(p []byte) (int, error) {
 				if !s.number.final() {
 					return s.fail(p, i, "invalid number")
 				}
+				s.end = s.offset + int64(i)
 				s.endScalar(s.kind)
 				continue // the byte belongs to what follows
 			}
@@ -207,6 +210,7 @@ func (s *jsonScanner) write(p []byte) (int, error) {
 			s.literal = s.literal[1:]
 			i++
 			if s.literal == "" {
+				s.end = s.offset + int64(i)
 				s.endScalar(s.kind)
 			}
 		case isBroken:
@@ -278,7 +282,7 @@ func (s *jsonScanner) structure(c byte, at int64) (pause bool, why string) {
 		}
 		s.stack[len(s.stack)-1].empty = false
 		s.beginString(nil, true, at)
-		s.key = s.key[:0]
+		s.key, s.keyAt = s.key[:0], at
 	case wantColon:
 		return false, "expected a colon"
 	case wantComma:
