@@ -241,12 +241,30 @@ func (a *answer) finish() {
 		return
 	}
 	a.late(v)
-	if !v.class.isBlock() {
-		return // it has been told by the upstream itself
+	if !v.class.isBlock() || v.status > 0 {
+		a.repeatFault() // it has been told by the upstream itself
+		return
 	}
 	hasRoom := a.form != formUnary && (a.form != formArray || len(a.closing) > 0)
 	if hasRoom && a.explain != nil {
 		a.tail = a.form.lateError(a.explain(v), midEvent, string(a.closing))
+	}
+}
+
+// faultTeller is a source that has put an error into its stream, as an event.
+type faultTeller interface {
+	// lateFault is the error as an object of its own, nil if there was none.
+	lateFault() []byte
+}
+
+// repeatFault tells of an upstream's error in the other form, too, see lateError.
+func (a *answer) repeatFault() {
+	source, ok := a.source.(faultTeller)
+	if !ok || a.form != formEvents {
+		return
+	}
+	if fault := source.lateFault(); fault != nil {
+		a.tail, a.apart = [][]byte{append(fault, "\r\n"...)}, true
 	}
 }
 
@@ -259,12 +277,14 @@ const (
 	formEvents
 	formArray
 	formOpenAI
+	formInteractions
+	formRelayed // by a relay, which tells of errors itself
 )
 
 // lateError frames an error for the middle of a stream: a "data:" event and
 // then the bare object in a write of its own, because older Go and JS clients
 // notice only the one and newer ones only the other; the last element of an
-// array; for OpenAI's clients an event, and no [DONE] behind it. No "event:"
+// array; for the clients of OpenAI and of Interactions an event, and no [DONE] behind it. No "event:"
 // lines and no comments: several clients fail on them.
 func (form streamForm) lateError(body []byte, midEvent bool, closing string) [][]byte {
 	event := "data: " + string(body) + "\r\n\r\n"
@@ -274,24 +294,31 @@ func (form streamForm) lateError(body []byte, midEvent bool, closing string) [][
 	switch form {
 	case formArray:
 		return [][]byte{[]byte(",\r\n" + string(body) + closing)}
-	case formOpenAI:
+	case formOpenAI, formInteractions:
 		return [][]byte{[]byte(event)}
+	case formRelayed:
+		return nil
 	}
 	return [][]byte{[]byte(event), append(body, "\r\n"...)}
 }
 
-// Close gives everything back. The rest of a short answer is read, because an
-// HTTP/1 connection with unread bytes is lost; the client waits meanwhile, so an
-// upstream that has more to say only has a moment.
+// Close gives everything back.
 func (a *answer) Close() error {
 	if !a.ended {
-		hurry := time.AfterFunc(maxDrainTime, func() { _ = a.source.Close() })
-		_, _ = io.CopyN(io.Discard, a.source, maxDrain)
-		hurry.Stop()
+		drain(a.source)
 	}
 	a.given, a.scanned = a.held.end, a.held.end
 	a.held.drop(a.held.end)
 	return a.source.Close()
+}
+
+// drain reads the rest of a short answer, because an HTTP/1 connection with unread bytes
+// is lost. The client waits meanwhile, so an upstream that has more to say only has a
+// moment.
+func drain(source io.ReadCloser) {
+	hurry := time.AfterFunc(maxDrainTime, func() { _ = source.Close() })
+	_, _ = io.CopyN(io.Discard, source, maxDrain)
+	hurry.Stop()
 }
 
 // maxClosing bounds what is kept of the white space behind an array.

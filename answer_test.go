@@ -131,6 +131,12 @@ func TestHoldEndsWhereTheVerdictIsCertain(t *testing.T) {
 		{"file", formUnary, imageCall, `{"candidates":[{"content":{"parts":[{"fileData":{"fileUri":"g¦s://b/o"}}]}}]}`},
 		{"Imagen", formUnary, expectation{image: true, imageAPI: true}, `{"predictions":[{"mimeType":"image/png","bytesBase64Encoded":"A¦A"}]}`},
 		{"OpenAI", formUnary, expectation{image: true, imageAPI: true}, `{"created":1,"data":[{"b64_json":"A¦A"}]}`},
+		{"image of a chat", formUnary, imagesAlone, `{"choices":[{"message":{"content":"Hi","images":[{"type":"image_url","image_url":{"url":"d¦ata:image/png;base64,AAAA"}}]}}]}`},
+		{"image of a streamed chat", formOpenAI, imagesAlone, "data: " + choice + "\n\n" + `data: {"choices":[{"delta":{"images":[{"image_url":{"url":"d¦ata:A"}}]}}]}` + "\n\n"},
+		{"part of a chat", formUnary, withDrafts, `{"choices":[{"message":{"content":[{"type":"text","text":"Hi"},{"image_url":{"url":"data:A"¦}}]}}]}`},
+		{"interaction", formUnary, imagesAlone, `{"status":"completed","steps":[{"type":"model_output","content":[{"type":"image","data":"A¦A"}]}]}`},
+		{"streamed interaction", formEvents, imagesAlone, "data: " + actCreated + "\n\ndata: " + `{"delta":{"data":"A¦A","type":"image"}}` + "\n\n"},
+		{"words of a streamed interaction", formEvents, textCall, "data: " + actCreated + "\n\ndata: " + actSays + "¦\n\ndata: " + actDone + "\n\n"},
 		{"image where thoughts were asked for", formUnary, withDrafts, `{"candidates":[{"content":{"parts":[{"inlineData":{"data":"AA"},"thoughtSignature":"CC"}¦]}}]}`},
 		{"draft first", formUnary, withDrafts, `{"candidates":[{"content":{"parts":[{"inlineData":{"data":"AA"},"thought":true},{"inlineData":{"data":"BB"}}¦]}}]}`},
 		{"draft flagged before its data", formUnary, imageCall, `{"candidates":[{"content":{"parts":[{"thought":true,"inlineData":{"data":"AA"}},{"inlineData":{"data":"B¦B"}}]}}]}`},
@@ -141,7 +147,6 @@ func TestHoldEndsWhereTheVerdictIsCertain(t *testing.T) {
 		{"text of an image stream", formEvents, imageCall, "data: " + hello + "\n\n" + `data: {"candidates":[{"content":{"parts":[{"inlineData":{"data":"A¦A"}}]}}]}` + "\n\n"},
 		{"text that may go", formEvents, mayCommitText, "data: " + hello + "¦\n\n" + "data: " + pixel + "\n\n"},
 		{"STOP where text will do", formEvents, imageCall, "data: " + done1 + "¦\n\n" + "data: " + hello + "\n\n"},
-		{"a form that is not judged", formUnary, expectation{unjudged: true}, "{¦}"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before, after, _ := strings.Cut(c.body, "¦")

@@ -48,10 +48,12 @@ const (
 	reasonDeadline      = "DEADLINE_EXCEEDED"
 	reasonTooLarge      = "BODY_TOO_LARGE"
 	reasonMalformed     = "MALFORMED_REQUEST"
+	reasonUnsupported   = "UNSUPPORTED_FIELD" // of a call that has to be translated
 	reasonRepeated      = "REPEATED_BLOCK"
 	reasonRateLimited   = "RATE_LIMITED"
 	reasonOverBudget    = "BUDGET_EXCEEDED" // of an upstream
 	reasonPaused        = "PROJECT_PAUSED"
+	reasonFailed        = "INTERACTION_FAILED"
 	reasonCancelled     = "CANCELLED" // the client has left; Google's word for its 499
 )
 
@@ -77,13 +79,15 @@ var finishReasons = map[string]class{
 
 // blockReasons are the words of promptFeedback.blockReason.
 var blockReasons = map[string]class{
-	"SAFETY":             classBlocked,
-	"OTHER":              classBlocked,
-	"IMAGE_SAFETY":       classBlocked,
-	"BLOCKLIST":          classForbidden,
-	"PROHIBITED_CONTENT": classForbidden,
-	"MODEL_ARMOR":        classForbidden,
-	"JAILBREAK":          classForbidden,
+	"SAFETY":                   classBlocked,
+	"OTHER":                    classBlocked,
+	"IMAGE_SAFETY":             classBlocked,
+	"BLOCKLIST":                classForbidden,
+	"PROHIBITED_CONTENT":       classForbidden,
+	"MODEL_ARMOR":              classForbidden,
+	"JAILBREAK":                classForbidden,
+	"SPII":                     classForbidden, // not seen here, but final wherever it is (contract §1)
+	"IMAGE_PROHIBITED_CONTENT": classForbidden, // likewise
 
 	// The unused defaults of the SDKs and of the proto.
 	"BLOCKED_REASON_UNSPECIFIED": classOK,
@@ -120,6 +124,13 @@ var (
 		}},
 	}
 )
+
+// eitherEnums are for calls of OpenAI's clients that go out as native ones: some
+// gateways answer in the form of the client all the same.
+var eitherEnums = &enums{
+	finish: enumWords{numbers: geminiEnums.finish.numbers, aliases: openAIEnums.finish.aliases},
+	block:  geminiEnums.block,
+}
 
 // name returns the word for a value, or the value itself where it is unknown.
 func (e enumWords) name(kind jsonKind, value []byte) string {
@@ -159,11 +170,14 @@ type verdict struct {
 	class  class
 	reason string // one word, Google's where there is one
 	stage  string // of a block
-	said   string // what Google said about it
+	said   string // what Google, or another upstream, said about it
 	text   string // what the model said instead of an image; may quote the prompt
 	status int    // the HTTP status of an error of the upstream's
 	ours   bool   // the reason is this module's word
 	finish string // and this was Google's, if there was one
+
+	// isForeign tells that not Google has spoken, but an upstream with filters of its own.
+	isForeign bool
 
 	blocked string // the reason for which the prompt was blocked before, if this is a repeat
 }
@@ -186,7 +200,6 @@ type expectation struct {
 	thoughts    bool    // the client asked for thoughts, so that an image may be a draft
 	noImage     noImage // the operator's rule
 	commitText  bool    // the first text of an image stream may go out
-	unjudged    bool    // a form this module does not judge
 }
 
 // requiresImage tells whether STOP without an image is a refusal.
@@ -213,7 +226,7 @@ const (
 // of an image, at the end of the object that settles it, or at the end of all.
 func (f *facts) judge(e *expectation, at moment) (v verdict, certain bool) {
 	switch {
-	case e.unjudged, f.imageReady(e):
+	case f.imageReady(e):
 		return verdict{}, true
 	case at == midObject:
 		return verdict{}, false
@@ -241,9 +254,6 @@ func (f *facts) judge(e *expectation, at moment) (v verdict, certain bool) {
 
 // judgeLate judges the whole of an answer that has gone to the client already.
 func (f *facts) judgeLate(e *expectation) verdict {
-	if e.unjudged {
-		return verdict{}
-	}
 	if v, blocked := f.block(); blocked {
 		return v
 	}
@@ -270,6 +280,8 @@ func (f *facts) mayGo(e *expectation) bool {
 // withoutImage judges an answer that has ended well and has no image.
 func (f *facts) withoutImage(e *expectation) verdict {
 	switch {
+	case f.failed && f.delivered() == 0:
+		return verdict{class: classTransient, reason: reasonFailed}
 	case f.filtered != "" && f.delivered() == 0:
 		return verdict{class: hardened(classBlocked, f.filtered), reason: reasonImageSafety, stage: stageOutput, said: f.filtered, ours: true}
 	case !e.requiresImage() || f.toolCall || f.delivered() > 0:
@@ -330,21 +342,29 @@ func (v verdict) googleReason() string { return cmp.Or(v.blocked, v.reason) }
 // failure finds an error object where an answer should be: in a 200, or in a
 // stream. What it says is read from the object itself, if nothing has gone out.
 func (f *facts) failure() (verdict, bool) {
-	if f.errorCode < 400 || f.errorCode > 599 {
+	if f.fault == nil {
 		return verdict{}, false
 	}
-	e := googleError{code: f.errorCode, status: f.errorStatus, message: f.errorMessage}
-	return e.verdict(), true
+	return f.fault.verdict(), true
 }
 
 // verdict is what the error means for its call.
 func (e *googleError) verdict() verdict {
-	return verdict{class: e.class(), reason: asWord(cmp.Or(e.reason, e.status)), status: e.code}
+	if v, blocked := e.block(); blocked {
+		return v
+	}
+	return verdict{class: e.class(), reason: asWord(cmp.Or(e.reason, e.status, e.capitals())), status: e.code}
 }
 
 // class sorts an error by what can be done about it. The body decides before
 // the status: a bad key is a 400 and an empty account a 429 (wire §7).
 func (e *googleError) class() class {
+	if v, blocked := e.block(); blocked {
+		return v.class
+	}
+	if told := e.told().class; told != classOK {
+		return told
+	}
 	for _, rule := range errorRules {
 		if rule.applies(e) {
 			return rule.class

@@ -9,10 +9,7 @@ import (
 	"testing"
 )
 
-var (
-	imagenCall = expectation{image: true, imageAPI: true, noImage: noImageAuto}
-	unjudged   = expectation{unjudged: true}
-)
+var imagenCall = expectation{image: true, imageAPI: true, noImage: noImageAuto}
 
 // judged is what a fixture must be taken for; the zero verdict: to be delivered.
 type judged struct {
@@ -60,10 +57,14 @@ var fixtures = []judged{
 	// thoughts gets its first byte before it is known for a draft.
 	{"notblocked_thought_image_then_no_image.json", formUnary, withDrafts, classBlocked, "NO_IMAGE", stageOutput, 0},
 	{"notblocked_thought_image_then_no_image.json", formUnary, imageCall, classOK, "", "", 0},
-	{"interactions_ok_image.json", formUnary, unjudged, classOK, "", "", 0},
-	{"interactions_ok_text.json", formUnary, unjudged, classOK, "", "", 0},
-	{"interactions_refusal_text.json", formUnary, unjudged, classOK, "", "", 0},
-	{"interactions_stream_text.sse", formEvents, unjudged, classOK, "", "", 0},
+	{"interactions_ok_image.json", formUnary, imageCall, classOK, "", "", 1},
+	{"interactions_ok_image.json", formUnary, imagesAlone, classOK, "", "", 1},
+	{"interactions_ok_text.json", formUnary, textCall, classOK, "", "", 0},
+	{"interactions_refusal_text.json", formUnary, imageCall, classOK, "", "", 0},
+	{"interactions_refusal_text.json", formUnary, imagesAlone, classBlocked, "NO_IMAGE", stageOutput, 0},
+	{"interactions_stream_text.sse", formEvents, textCall, classOK, "", "", 0},
+	{"interactions_stream_text.sse", formEvents, imageCall, classOK, "", "", 0},
+	{"interactions_stream_text.sse", formEvents, imagesAlone, classBlocked, "NO_IMAGE", stageOutput, 0},
 
 	{"blocked_candidate_model_armor.json", formUnary, textCall, classForbidden, "MODEL_ARMOR", stageOutput, 0},
 	{"blocked_image_other_gemini31_flash.json", formUnary, imageCall, classBlocked, "IMAGE_OTHER", stageOutput, 0},
@@ -176,6 +177,7 @@ func TestReasons(t *testing.T) {
 		{"blockReason", geminiEnums, prompt, stagePrompt, table{
 			`"SAFETY"`: soft("SAFETY"), `"OTHER"`: soft("OTHER"), `"IMAGE_SAFETY"`: soft("IMAGE_SAFETY"), `"BLOCKLIST"`: hard("BLOCKLIST"),
 			`"PROHIBITED_CONTENT"`: hard("PROHIBITED_CONTENT"), `"MODEL_ARMOR"`: hard("MODEL_ARMOR"), `"JAILBREAK"`: hard("JAILBREAK"),
+			`"SPII"`: hard("SPII"), `"IMAGE_PROHIBITED_CONTENT"`: hard("IMAGE_PROHIBITED_CONTENT"), `"RECITATION"`: soft("RECITATION"),
 			`"BLOCK_REASON_UNSPECIFIED"`: {}, `"BLOCKED_REASON_UNSPECIFIED"`: {}, `"NEWS"`: soft("NEWS"), `"A \"new\" one\n"`: soft("Anewone"),
 			"1": soft("SAFETY"), "2": soft("OTHER"), "3": hard("BLOCKLIST"), "4": hard("PROHIBITED_CONTENT"), "5": soft("IMAGE_SAFETY"), "6": soft("6"),
 			"99": soft("99"), "-3": soft("3"), "3.5": soft("35"),

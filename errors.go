@@ -30,6 +30,7 @@ type apiError struct {
 	attempts int
 	language string   // the client's Accept-Language
 	refusal  *refusal // of a limit; nil for other errors
+	foreign  *foreign // of a call that cannot be translated
 }
 
 // googleStatus are the words that Google uses for HTTP statuses.
@@ -46,20 +47,16 @@ var googleStatus = map[int]string{
 	http.StatusGatewayTimeout:      "DEADLINE_EXCEEDED",
 }
 
-func (e *apiError) status() string {
-	if status, ok := googleStatus[e.code]; ok {
-		return status
-	}
-	return "INVALID_ARGUMENT"
-}
+// statusWord is Google's word for an HTTP status that tells of an error.
+func statusWord(code int) string { return cmp.Or(googleStatus[code], "INVALID_ARGUMENT") }
 
 // message puts the reason first: it is what users see of an error (wire §8).
 func (e *apiError) message() string {
-	what := cmp.Or(e.detail, explain(e.verdict.reason, e.verdict.stage).what)
+	what := cmp.Or(e.detail, e.verdict.explain(e.verdict.reason).what)
 	if e.verdict.blocked != "" {
 		what += " (" + e.verdict.blocked + ")"
 	}
-	next := cmp.Or(e.refusal.advice(), explain(e.verdict.advisor(), e.verdict.stage).next)
+	next := cmp.Or(e.refusal.advice(), e.verdict.explain(e.verdict.advisor()).next)
 	message := fmt.Sprintf("%s: %s. %s", e.verdict.reason, what, next)
 	for _, code := range supportCodes(e.verdict.said) {
 		if code.category == "" {
@@ -72,14 +69,22 @@ func (e *apiError) message() string {
 	}
 	said := strings.ToValidUTF8(cmp.Or(e.verdict.said, e.verdict.text), "") // may be cut in a character
 	if said = strings.TrimSpace(said); said != "" {
-		message += " (Gemini said: " + said + ")"
+		message += " (" + e.verdict.speaker() + " said: " + said + ")"
 	}
 	return message
 }
 
+// speaker is who said what the verdict quotes.
+func (v verdict) speaker() string {
+	if v.isForeign {
+		return "The upstream"
+	}
+	return "Gemini"
+}
+
 // native is the error in Google's form.
 func (e *apiError) native() []byte {
-	text := explain(e.verdict.googleReason(), e.verdict.stage)
+	text := e.verdict.explain(e.verdict.googleReason())
 	locale, localized := localize(e.language, e.verdict.advisor(), e.verdict.stage)
 	details := []any{
 		errorInfo{Type: rpcType + "ErrorInfo", Reason: e.verdict.reason, Domain: errorDomain, Metadata: e.metadata(text.configurable)},
@@ -88,7 +93,7 @@ func (e *apiError) native() []byte {
 	}
 	return encode(errorBody{Error: errorObject{
 		Code:    e.code,
-		Status:  e.status(),
+		Status:  statusWord(e.code),
 		Message: e.message(),
 		Details: append(details, e.refusal.details()...),
 	}})
@@ -104,15 +109,18 @@ func (e *apiError) metadata(configurable bool) map[string]string {
 	set("model", e.model)
 	set("upstream", e.upstream)
 	set("stage", e.verdict.stage)
-	switch v := e.verdict; {
+	v := e.verdict
+	theirs := v.reason
+	if v.ours {
+		theirs = v.finish
+	}
+	switch {
 	case v.blocked != "":
 		set("blockedReason", v.blocked)
 	case v.stage == stagePrompt:
-		set("blockReason", v.reason)
-	case v.stage == stageOutput && v.ours:
-		set("finishReason", v.finish)
+		set("blockReason", theirs)
 	case v.stage == stageOutput:
-		set("finishReason", v.reason)
+		set("finishReason", theirs)
 	default:
 		return m
 	}
@@ -122,18 +130,20 @@ func (e *apiError) metadata(configurable bool) map[string]string {
 
 // openAI is the error in OpenAI's form, for OpenAI-compatible paths.
 func (e *apiError) openAI() []byte {
-	o := openAIError{Message: e.message(), Type: "invalid_request_error", Code: strings.ToLower(e.verdict.reason)}
-	switch {
-	case e.verdict.class.isBlock():
-		o.Code = "content_policy_violation"
-	case e.code == http.StatusRequestEntityTooLarge:
-		o.Code = "request_too_large"
-	case e.code == http.StatusTooManyRequests:
-		o.Type, o.Code = "rate_limit_error", "rate_limit_exceeded"
-	case e.code >= 500:
-		o.Type = "server_error"
+	if e.foreign != nil {
+		return e.foreign.openAI()
 	}
-	return encode(map[string]openAIError{"error": o})
+	return inOpenAIForm(e.code, e.verdict.class, e.verdict.reason, e.message())
+}
+
+// interaction is the error in the form of Interactions (wire §9), alone or as an
+// event of a stream.
+func (e *apiError) interaction() []byte {
+	code := strings.ToLower(e.verdict.reason)
+	if e.code == http.StatusTooManyRequests && !e.verdict.class.isBlock() {
+		code = "rate_limit_exceeded"
+	}
+	return encode(interactionError{Event: "error", Error: interactionProblem{Code: code, Message: e.message()}})
 }
 
 const rpcType = "type.googleapis.com/google.rpc."
@@ -167,6 +177,14 @@ type (
 		Description string `json:"description"`
 		URL         string `json:"url"`
 	}
+	interactionError struct {
+		Event string             `json:"event_type"`
+		Error interactionProblem `json:"error"`
+	}
+	interactionProblem struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	}
 	openAIError struct {
 		Message string  `json:"message"`
 		Type    string  `json:"type"`
@@ -187,11 +205,14 @@ func encode(v any) []byte {
 	return []byte(strings.TrimSuffix(b.String(), "\n"))
 }
 
-// googleError is what this module understands of an error of Google's.
+// googleError is what this module understands of an error of Google's, or of an
+// upstream that speaks like OpenAI.
 type googleError struct {
 	code            int
 	status, message string
 	reason          string        // of ErrorInfo
+	words                         // OpenAI's, or those of Interactions
+	isPredict       bool          // it answers a call of Imagen's verb
 	perDay          bool          // a quota per day is used up, whatever else is
 	noAccess        bool          // "limit: 0": the key's tier has none of this quota
 	retryDelay      time.Duration // that the body asks for; 0 if it does not
@@ -236,6 +257,10 @@ var quotaKinds = []struct {
 // maxViolations is more than an error of Google's has been seen to list.
 const maxViolations = 32
 
+// errorPlaces are where an error stands: alone, in an interaction that has failed, or
+// in a choice of a chat (OpenRouter).
+var errorPlaces = []string{"error", "errors.0", "choices.#.error|0"}
+
 // parseGoogleError reads the body of an answer that is not a 200. Some
 // surfaces wrap the object in an array (wire §7); bodies that are neither
 // leave nothing but the status.
@@ -245,9 +270,15 @@ func parseGoogleError(status int, body []byte) *googleError {
 	if root.IsArray() {
 		root = root.Get("0")
 	}
-	object := root.Get("error")
+	var object gjson.Result
+	for _, place := range errorPlaces {
+		if object = root.Get(place); object.Exists() {
+			break
+		}
+	}
 	e.status = object.Get("status").String()
 	e.message = object.Get("message").String()
+	e.readWords(object)
 	for _, detail := range object.Get("details").Array() {
 		e.readDetail(detail)
 	}
@@ -286,7 +317,7 @@ func (e *googleError) readDetail(detail gjson.Result) {
 
 var (
 	limitZero  = regexp.MustCompile(`\blimit: 0\b`)
-	retryAfter = regexp.MustCompile(`[Rr]etry in ((?:[0-9.]+(?:ms|h|m|s))+)`)
+	retryAfter = regexp.MustCompile(`(?:[Rr]etry|[Tt]ry again) in ((?:[0-9.]+(?:ms|h|m|s))+)`)
 )
 
 // parseProtoDuration reads a google.protobuf.Duration: "34.286670503s", or its
@@ -302,7 +333,8 @@ func parseProtoDuration(d gjson.Result) time.Duration {
 	return 0
 }
 
-// retryDelayIn finds "Please retry in 1h52m56.4s." in a message.
+// retryDelayIn finds "Please retry in 1h52m56.4s." in a message, or OpenAI's
+// "Please try again in 6m0s."
 func retryDelayIn(message string) time.Duration {
 	match := retryAfter.FindStringSubmatch(message)
 	if match == nil {
@@ -323,7 +355,7 @@ func (e *googleError) delay(header http.Header, now time.Time) (time.Duration, b
 		d = exact // RetryInfo has been seen cut to whole seconds: 48s for 48.939935699s
 	}
 	if d == 0 {
-		d = retryAfterOf(header, now)
+		d = e.delayOf(header, now)
 	}
 	return d, d > 0
 }

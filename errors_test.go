@@ -46,6 +46,8 @@ func TestNativeErrorDetails(t *testing.T) {
 		metadata map[string]string
 	}{
 		{"prompt", verdict{class: classForbidden, reason: "PROHIBITED_CONTENT", stage: stagePrompt}, 400, "INVALID_ARGUMENT", map[string]string{"class": "forbidden", "stage": "prompt", "blockReason": "PROHIBITED_CONTENT", "configurable": "false"}},
+		{"prompt of Imagen", verdict{class: classBlocked, reason: "IMAGE_SAFETY", stage: stagePrompt, ours: true}, 400, "INVALID_ARGUMENT", map[string]string{"class": "blocked", "stage": "prompt", "configurable": "false"}},
+		{"an upstream's own filter", verdict{class: classBlocked, reason: "SAFETY", stage: stagePrompt, ours: true, isForeign: true}, 400, "INVALID_ARGUMENT", map[string]string{"class": "blocked", "stage": "prompt", "configurable": "false"}},
 		{"settings can change it", verdict{class: classBlocked, reason: "SAFETY", stage: stageOutput}, 422, "INVALID_ARGUMENT", map[string]string{"class": "blocked", "stage": "output", "finishReason": "SAFETY", "configurable": "true"}},
 		{"nothing came", verdict{class: classTransient, reason: reasonEmpty}, 503, "UNAVAILABLE", map[string]string{"class": "transient"}},
 		{"too late", verdict{class: classTransient, reason: reasonDeadline}, 504, "DEADLINE_EXCEEDED", map[string]string{"class": "transient"}},
@@ -83,6 +85,8 @@ func TestErrorMessages(t *testing.T) {
 		has, not string
 	}{
 		{"the text instead of an image", verdict{reason: reasonNoImage, stage: stageOutput, text: " I can't draw that.\n"}, "", "(Gemini said: I can't draw that.)", ""},
+		{"another upstream", verdict{reason: "SAFETY", stage: stagePrompt, said: "No.", isForeign: true}, "", "the content filter of the upstream, which safetySettings do not change. Change the prompt before trying again. (The upstream said: No.)", "Google"},
+		{"another upstream, no image", verdict{reason: reasonNoImage, stage: stageOutput, text: "No.", isForeign: true}, "", "declined", "Gemini"},
 		{"support code", verdict{reason: "IMAGE_SAFETY", stage: stageOutput, said: "Filtered. Support codes: 39322892, 11030041"}, "", "Support code 39322892: People/Face. ", "Support code 11030041:"},
 		{"a child is concerned", verdict{class: classForbidden, reason: "IMAGE_SAFETY", stage: stageOutput, said: "Support code: 58061214"}, "", adviseNever, adviseChange},
 		{"detail", verdict{reason: reasonMalformed}, "expected a colon at byte 17", "MALFORMED_REQUEST: expected a colon at byte 17. ", "explanation"},
@@ -163,7 +167,7 @@ func TestGoogleErrors(t *testing.T) {
 		{"error_400_api_key_expired.json", 400, classAccount, "API_KEY_INVALID", 0, ""},
 		{"error_400_api_key_invalid.json", 400, classAccount, "API_KEY_INVALID", 0, ""},
 		{"error_400_aspect_ratio.json", 400, classClient, "INVALID_ARGUMENT", 0, ""},
-		{"error_400_imagen_prompt_blocked.json", 400, classClient, "INVALID_ARGUMENT", 0, ""},
+		{"error_400_imagen_prompt_blocked.json", 400, classClient, "INVALID_ARGUMENT", 0, ""}, // of another verb than predict
 		{"error_400_invalid_modality_value.json", 400, classClient, "INVALID_ARGUMENT", 0, ""},
 		{"error_400_openai_compat_array.json", 400, classClient, "INVALID_ARGUMENT", 0, ""},
 		{"error_400_thought_signature_image_part.json", 400, classClient, "INVALID_ARGUMENT", 0, ""},
@@ -292,13 +296,18 @@ func FuzzGoogleError(f *testing.F) {
 	} {
 		f.Add(429, []byte(body), "7")
 	}
+	f.Add(400, []byte(`{"error":{"message":"rejected by the safety system, safety_violations=[sexual/minors]","type":"image_generation_user_error","code":"moderation_blocked","moderation_details":{"moderation_stage":"output"}}}`), "")
+	f.Add(500, []byte(`{"status":"failed","errors":[{"code":"safety","message":"Try again in 6m0s, limit per day. Support code: 58061214"}]}`), "")
 	f.Add(503, []byte(`{}`), "Wed, 02 Sep 2026 19:01:30 GMT")
 	pacific := losAngeles(f)
 	now := time.Date(2026, 9, 2, 19, 0, 0, 0, time.UTC)
 	f.Fuzz(func(t *testing.T, status int, body []byte, header string) {
 		e := parseGoogleError(status, body)
-		if e.class() == classOK || e.class().isBlock() || e.retryDelay < 0 {
-			t.Errorf("%v, %v", e.class(), e.retryDelay)
+		if e.class() == classOK || e.class() != e.verdict().class || e.retryDelay < 0 {
+			t.Errorf("%v, %+v, %v", e.class(), e.verdict(), e.retryDelay)
+		}
+		if !json.Valid(e.openAI()) || !json.Valid(e.native()) {
+			t.Errorf("restated as %s and %s", e.openAI(), e.native())
 		}
 		if delay, ok := e.delay(http.Header{"Retry-After": {header}}, now); ok != (delay > 0) || e.retryDelay > 0 && delay != e.retryDelay {
 			t.Errorf("delay %v, %v of %v", delay, ok, e.retryDelay)

@@ -121,6 +121,8 @@ var measureSchema = func() *field {
 		"messages[].toolCalls":          value,
 		"prompt":                        text,
 		"n":                             asked,
+		"image":                         medium,
+		"images":                        medium,
 
 		"input":              text, // Interactions: a text, contents, or steps with contents
 		"input.text":         text,
@@ -134,7 +136,7 @@ var measureSchema = func() *field {
 		"input.result":       value,
 	})
 	contents, system, input := root.member("contents"), root.member("systemInstruction"), root.member("input")
-	for _, list := range []*field{contents, contents.member("parts"), system.member("parts"), input, input.member("content")} {
+	for _, list := range []*field{contents, contents.member("parts"), system.member("parts"), input, input.member("content"), root.member("image"), root.member("images")} {
 		list.repeatable()
 	}
 	return root
@@ -259,6 +261,13 @@ type usage struct {
 }
 
 func (u usage) total() int64 { return u.input + u.output + u.thinking }
+
+func (u *usage) add(other usage) {
+	u.input += other.input
+	u.output += other.output
+	u.thinking += other.thinking
+	u.image += other.image
+}
 
 // tokenTally is what an answer's usage says, in the words of its surface.
 type tokenTally [tallyPlaces]int64

@@ -52,6 +52,7 @@ func TestMeasure(t *testing.T) {
 		{"content array", `{"messages":[{"content":[{"type":"text","text":"12"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAAAAAA"}},{"type":"image_url","image_url":"https://x/y"}]}]}`, measured{bytes: 2, media: 2}},
 		{"tool calls", `{"messages":[{"content":null,"tool_calls":[{}]}],"tools":[{}]}`, measured{bytes: 8}},
 		{"images", `{"prompt":"a cat","n":2,"size":"1024x1024"}`, measured{bytes: 5, asked: 2}},
+		{"images to edit", `{"prompt":"a cat","image":"data:image/png;base64,AAAA","images":[{"image_url":"https://x/y"},{"file_id":"f"},"data:A"]}`, measured{bytes: 5, media: 4}},
 		{"odd counts", `{"n":-2}`, measured{}},
 		{"more than there can be", `{"n":99999999999}`, measured{}},
 

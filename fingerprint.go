@@ -41,9 +41,9 @@ const (
 var printSchema = func() *field {
 	below := &field{id: printValue, raw: true}
 	below.rest, below.element = below, below
-	value, set := *below, *below
+	value, set, role := *below, *below, *below
 	set.id = printSet
-	role := field{id: printRole, raw: true, keep: maxWord}
+	role.id, role.keep = printRole, maxWord
 	root := newSchema(map[string]field{
 		"contents":                        value,
 		"contents.role":                   role,
@@ -51,10 +51,15 @@ var printSchema = func() *field {
 		"systemInstruction.role":          role,
 		"safetySettings":                  set,
 		"instances":                       value, // predict
-		"messages":                        value, // OpenAI-compatible, as all that follow
+		"messages":                        value, // OpenAI-compatible, as what follows
 		"prompt":                          value,
+		"image":                           value, // images/edits
+		"images":                          value,
+		"mask":                            value,
 		"extraBody.safetySettings":        set,
 		"extraBody.google.safetySettings": set,
+		"input":                           value, // Interactions
+		"previousInteractionId":           value, // with which all that was said before matters
 	})
 	root.member("contents").repeatable()
 	return root

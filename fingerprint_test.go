@@ -123,6 +123,17 @@ func TestPrintSurfaces(t *testing.T) {
 		{`{"contents":"a"}`, `{"contents":"b"}`, false},
 		{`{"contents":["a"]}`, `{"contents":["b"]}`, false},
 		{`{"contents":[{"role":true}]}`, `{"contents":[{}]}`, false},
+		{`{"contents":[{"role":{"a":"b"}}]}`, `{"contents":[{"role":{"a":"c"}}]}`, false},
+		{`{"prompt":"a","image":"data:A"}`, `{"prompt":"a","image":"data:B"}`, false},
+		{`{"prompt":"a","images":[{"image_url":"A"}],"mask":{"image_url":"C"}}`, `{"prompt":"a","images":[{"image_url":"B"}],"mask":{"image_url":"C"}}`, false},
+		{`{"model":"m","input":"a","stream":true,"response_modalities":["image"]}`, `{"input":"\u0061","store":false}`, true},
+		{`{"input":"a"}`, `{"input":"b"}`, false},
+		{`{"input":[{"type":"text","text":"a"},{"type":"image","mime_type":"image/png","data":"QQ"}]}`, `{"input":[{"text":"a","type":"text"},{"data":"QQ","mimeType":"image/png","type":"image"}]}`, true},
+		{`{"input":[{"type":"image","data":"QQ"}]}`, `{"input":[{"type":"image","data":"Qg"}]}`, false},
+		{`{"input":"a","previous_interaction_id":"v1_a"}`, `{"input":"a","previousInteractionId":"v1_a"}`, true},
+		{`{"input":"a","previous_interaction_id":"v1_a"}`, `{"input":"a","previous_interaction_id":"v1_b"}`, false},
+		{`{"input":"a","system_instruction":"b"}`, `{"input":"a","system_instruction":"c"}`, false},
+		{`{"input":"a","safety_settings":[{"type":"x","threshold":"off"},{"type":"y"}]}`, `{"input":"a","safetySettings":[{"type":"y"},{"threshold":"off","type":"x"}]}`, true},
 		{`{"contents":[1]}`, `{"contents":[[1]]}`, false},
 		{`{}`, `{"contents":null}`, true},
 		{`{}`, `{"contents":[]}`, false},
@@ -289,7 +300,7 @@ func FuzzPrint(f *testing.F) {
 			return
 		}
 		r := rand.New(rand.NewPCG(seed, 0))
-		scope := []string{"contents", "systemInstruction", "safetySettings", "messages", "prompt", "instances"}[seed%6]
+		scope := []string{"contents", "systemInstruction", "safetySettings", "messages", "prompt", "instances", "input"}[seed%7]
 		write := func() string {
 			w := &writer{r: r}
 			w.value(map[string]any{"other": json.Number(fmt.Sprint(r.IntN(9))), scope: v})

@@ -68,6 +68,14 @@ var (
 		"https://ai.google.dev/gemini-api/docs/openai",
 		"OpenAI compatibility of the Gemini API",
 	}
+	aboutInteractions = helpLink{
+		"https://ai.google.dev/gemini-api/docs/api-errors",
+		"Errors of the Interactions API",
+	}
+	aboutModeration = helpLink{
+		"https://platform.openai.com/docs/guides/image-generation#content-moderation",
+		"Content moderation of OpenAI's image generation",
+	}
 	aboutErrors = helpLink{
 		"https://ai.google.dev/gemini-api/docs/troubleshooting",
 		"Troubleshooting the Gemini API",
@@ -89,6 +97,7 @@ type reasonAt struct{ reason, stage string }
 const (
 	anyStage  = ""
 	atPrompt  = "prompt"
+	atOutput  = "output"
 	anyReason = ""
 )
 
@@ -153,6 +162,12 @@ var reasonTexts = map[reasonAt]reasonText{
 		what: "the model ended its answer without an image, most often because it declined, or saw no picture to draw in the prompt",
 		next: "Say plainly which picture is wanted, or ask for a different one.",
 		say:  sayNoImage, helpLink: aboutImages,
+	},
+	// An error of the Interactions API.
+	{"CONTENT_BLOCKED", anyStage}: {
+		what: "the answer was stopped by one of Google's content filters, and the Interactions API does not say which",
+		next: adviseChange,
+		say:  sayResultWithheld, helpLink: aboutInteractions,
 	},
 	// The OpenAI-compatible API's finish_reason "content_filter" stands for any of Google's reasons.
 	{"CONTENT_FILTER", anyStage}: {
@@ -247,6 +262,11 @@ var reasonTexts = map[reasonAt]reasonText{
 		next: adviseLater,
 		say:  sayUnavailable, helpLink: aboutErrors,
 	},
+	{"INTERACTION_FAILED", anyStage}: {
+		what: "the model's interaction has failed, and Google names no cause",
+		next: adviseLater,
+		say:  sayNotFinished, helpLink: aboutErrors,
+	},
 	{"DEADLINE_EXCEEDED", anyStage}: {
 		what: "this gateway got no answer from its upstream before the deadline of the call",
 		next: "Try again later, or give the call more time.",
@@ -277,6 +297,11 @@ var reasonTexts = map[reasonAt]reasonText{
 		next: "Find out which prompts are blocked; then an operator can lift the pause with POST /gemini/reset.",
 		say:  sayUnavailable, helpLink: aboutAbuse,
 	},
+	{"UNSUPPORTED_FIELD", anyStage}: {
+		what: "no upstream of this gateway takes the call as it is, and it cannot be put into another form",
+		next: "Leave the field out, or have an upstream that speaks the form of the call.",
+		say:  sayBadRequest, helpLink: aboutErrors,
+	},
 	{"MALFORMED_REQUEST", anyStage}: {
 		what: "the request body is not valid JSON, so this gateway did not send it on",
 		next: "Correct the body and send it again.",
@@ -294,6 +319,48 @@ var reasonTexts = map[reasonAt]reasonText{
 		next: adviseChange,
 		say:  sayNotFinished, helpLink: aboutReasons,
 	},
+}
+
+// foreignTexts explain the blocks of upstreams that are not Google's: OpenAI, Azure, and those behind an aggregator.
+var foreignTexts = map[reasonAt]reasonText{
+	{"SAFETY", atPrompt}: {
+		what: "the prompt was stopped by the content filter of the upstream, which safetySettings do not change",
+		next: adviseChange,
+		say:  sayPromptRefused, helpLink: aboutModeration,
+	},
+	{"SAFETY", atOutput}: {
+		what: "the answer was stopped by the content filter of the upstream, which safetySettings do not change",
+		next: adviseChange,
+		say:  sayResultWithheld, helpLink: aboutModeration,
+	},
+	{"PROHIBITED_CONTENT", atPrompt}: {
+		what: "the prompt was stopped by a filter of the upstream for prohibited content, which no setting turns off",
+		next: adviseNever,
+		say:  sayForbidden, helpLink: aboutModeration,
+	},
+	{"PROHIBITED_CONTENT", atOutput}: {
+		what: "the answer was stopped by a filter of the upstream for prohibited content, which no setting turns off",
+		next: adviseNever,
+		say:  sayForbidden, helpLink: aboutModeration,
+	},
+	{"IMAGE_SAFETY", atOutput}: {
+		what: "the generated image was stopped by the content filter of the upstream, which safetySettings do not change",
+		next: adviseChange,
+		say:  sayImageWithheld, helpLink: aboutModeration,
+	},
+	{"CONTENT_FILTER", atOutput}: {
+		what: "the answer was stopped by the content filter of the upstream, which safetySettings do not change",
+		next: adviseChange,
+		say:  sayResultWithheld, helpLink: aboutModeration,
+	},
+}
+
+// explain finds the text for a reason at the verdict's stage, be it the verdict's own or one that says more.
+func (v verdict) explain(reason string) reasonText {
+	if text, ok := foreignTexts[reasonAt{reason, v.stage}]; ok && v.isForeign {
+		return text
+	}
+	return explain(reason, v.stage)
 }
 
 // explain finds the text for a reason at a stage ("prompt" or "output"); a reason nobody knows gets an honest general text.

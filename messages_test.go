@@ -42,7 +42,10 @@ var explainedReasons = []reasonAt{
 	{"MISSING_THOUGHT_SIGNATURE", "output"},
 	// finish_reason of the OpenAI-compatible API
 	{"CONTENT_FILTER", "output"},
+	// error.code of Interactions
+	{"CONTENT_BLOCKED", "output"},
 	// this module's own
+	{"INTERACTION_FAILED", ""},
 	{"EMPTY_RESPONSE", "output"},
 	{"DEADLINE_EXCEEDED", ""},
 	{"BODY_TOO_LARGE", ""},
@@ -51,6 +54,7 @@ var explainedReasons = []reasonAt{
 	{"BUDGET_EXCEEDED", ""},
 	{"PROJECT_PAUSED", ""},
 	{"MALFORMED_REQUEST", ""},
+	{"UNSUPPORTED_FIELD", ""},
 	{"UPSTREAM_UNAVAILABLE", ""},
 }
 
@@ -116,6 +120,25 @@ func TestExplain(t *testing.T) {
 	}
 	if text := explain("NEVER_SEEN", "prompt"); !strings.Contains(text.what, "the prompt") {
 		t.Errorf("an unknown prompt block speaks of something else: %q", text.what)
+	}
+}
+
+// Whoever has a filter of their own is not called Google.
+func TestForeignTexts(t *testing.T) {
+	for at, text := range foreignTexts {
+		google, got := explain(at.reason, at.stage), verdict{stage: at.stage, isForeign: true}.explain(at.reason)
+		switch {
+		case got != text:
+			t.Errorf("%v: explained by %+v", at, got)
+		case text.what == google.what || text.say != google.say:
+			t.Errorf("%v: not what it is for Google: %+v", at, text)
+		case strings.Contains(text.what+text.next, "Google") || !strings.Contains(text.what, "the upstream") || text.configurable:
+			t.Errorf("%v: speaks of Google: %+v", at, text)
+		case !strings.HasSuffix(text.next, ".") || readByClients.MatchString(text.what+". "+text.next) || text.helpTitle == "":
+			t.Errorf("%v: does not read well: %+v", at, text)
+		case verdict{stage: at.stage}.explain(at.reason) != google:
+			t.Errorf("%v: Google is taken for another", at)
+		}
 	}
 }
 

@@ -78,7 +78,7 @@ func TestCostOfRecordedAnswers(t *testing.T) {
 		if path.Ext(c.file) == ".sse" {
 			form = formEvents
 		}
-		p := play(strings.NewReader(string(fixture(t, c.file))), form, expectation{unjudged: true}, noLimit)
+		p := play(strings.NewReader(string(fixture(t, c.file))), form, expectation{}, noLimit)
 		p.body(t)
 		said := p.scan.facts
 		got, isKnown := priceList(nil).cost(c.model, answered{said.usage, said.delivered(), said.stopped != ""})

@@ -33,6 +33,9 @@ const (
 	turnInstance
 	turnInstancePrompt
 	turnPrompt
+	turnItem     // of Interactions' input: a text, a content, or a step
+	turnItemType // of the latter two
+	turnItemText // of a content
 )
 
 // turnSchema is where the surfaces have their prompts; a body has only the
@@ -54,10 +57,19 @@ var turnSchema = func() *field {
 		"prompt":                    text(turnPrompt), // images/generations
 		"instances[]":               {id: turnInstance},
 		"instances[].prompt":        text(turnInstancePrompt), // predict
+		"input":                     text(turnItem),           // Interactions, as all that follow
+		"input.type":                {id: turnItemType, keep: maxWord},
+		"input.role":                role,
+		"input.text":                text(turnItemText),
+		"input.content":             text(turnMessageText),
+		"input.content.text":        text(turnMessageText),
 	})
 	contents := root.member("contents")
 	contents.repeatable()
 	contents.member("parts").repeatable()
+	input := root.member("input")
+	input.repeatable()
+	input.member("content").repeatable()
 	return root
 }()
 
@@ -85,6 +97,7 @@ type turnFinder struct {
 	isText    bool       // it has one
 	isThought bool
 	instances int
+	loose     turn // the texts of an input that is made of contents, not of steps
 }
 
 func (t *turnFinder) begin(*field) {}
@@ -97,6 +110,8 @@ func (t *turnFinder) open(f *field, _ []byte, array bool, _ int64) {
 	case turnContent, turnMessage:
 		t.texts, t.hasParts = nil, false
 		t.isUser = f.id == turnContent // unless its role says otherwise; a message must have one
+	case turnItem:
+		t.texts, t.hasParts, t.isUser, t.isText = nil, false, false, false
 	case turnPart:
 		t.hasParts = true
 		t.isText, t.isThought = false, false
@@ -119,8 +134,32 @@ func (t *turnFinder) close(f *field, array, _ bool, _ int64) (pause bool) {
 			t.take(t.texts)
 		}
 		t.size = 0
+	case turnItem:
+		t.endItem()
 	}
 	return false
+}
+
+// endItem ends a step, or a content that is one of several.
+func (t *turnFinder) endItem() {
+	switch {
+	case t.isText:
+		t.takeLoose(t.text)
+	case t.isUser && t.hasParts:
+		t.take(t.texts)
+	case t.hasParts:
+		t.size = 0
+	}
+}
+
+// takeLoose adds a text to a turn that nothing else holds together.
+func (t *turnFinder) takeLoose(text promptText) {
+	if t.size > maxTurn {
+		t.last, t.loose = nil, nil
+		return
+	}
+	t.loose = append(t.loose, text)
+	t.last = t.loose
 }
 
 func (t *turnFinder) piece(_ *field, raw []byte) {
@@ -140,11 +179,16 @@ func (t *turnFinder) scalar(f *field, _ []byte, kind jsonKind, value []byte, sta
 	case f.id == turnRole:
 		t.isUser = string(value) == "user" || len(value) == 0 && t.isUser
 		return
+	case f.id == turnItemType:
+		t.isUser = t.isUser || string(value) == "user_input"
+		return
 	}
 	text := promptText{start, t.scan.end, t.decode()}
 	switch f.id {
-	case turnPartText:
+	case turnPartText, turnItemText:
 		t.text, t.isText = text, true
+	case turnItem:
+		t.takeLoose(text)
 	case turnMessageText:
 		t.hasParts = true
 		t.texts = append(t.texts, text)

@@ -65,10 +65,22 @@ func TestLastTurn(t *testing.T) {
 		"predict":          {`{"instances":[{"prompt":"a cat"},{"prompt":"b"}],"parameters":{}}`, []string{"a cat"}},
 		"not the first":    {`{"instances":[{},{"prompt":"b"}]}`, nil},
 
+		"Interactions":         {`{"model":"m","input":"a cat"}`, []string{"a cat"}},
+		"contents of an input": {`{"input":[{"type":"text","text":"a"},{"type":"image","data":"QQ"},{"text":"b","type":"text"}]}`, []string{"a", "b"}},
+		"one content":          {`{"input":{"type":"text","text":"a"}}`, []string{"a"}},
+		"texts":                {`{"input":["a","b"]}`, []string{"a", "b"}},
+		"steps":                {`{"input":[{"type":"user_input","content":[{"type":"text","text":"a"}]},{"type":"model_output","content":[{"type":"text","text":"b"}]},{"type":"thought","signature":"QQ","summary":[{"type":"text","text":"c"}]}]}`, []string{"a"}},
+		"the last step":        {`{"input":[{"content":"a","type":"user_input"},{"content":[{"text":"b"}],"type":"model_output"},{"content":[{"text":"c"},{"type":"image","uri":"x"},{"text":"d"}],"type":"user_input"}]}`, []string{"c", "d"}},
+		"turns":                {`{"input":[{"role":"user","content":"a"},{"role":"model","content":"b"}]}`, []string{"a"}},
+		"results of tools":     {`{"input":[{"type":"user_input","content":"a"},{"type":"function_result","result":{"text":"b"}}]}`, []string{"a"}},
+		"an input of no text":  {`{"input":[{"type":"image","data":"QQ"}],"previous_interaction_id":"v1_a"}`, nil},
+
 		"as long as it may be": {`{"contents":[{"parts":[{"text":"` + long + `"}]}]}`, []string{long}},
 		"too long":             {`{"contents":[{"parts":[{"text":"` + long + `x"}]}]}`, nil},
 		"too long together":    {`{"contents":[{"parts":[{"text":"a"},{"text":"` + long + `"}]}]}`, nil},
 		"long history":         {`{"contents":[{"parts":[{"text":"` + long + `x"}]},{"role":"model","parts":[{"text":"` + long + `"}]},{"parts":[{"text":"a"}]}]}`, []string{"a"}},
+		"too long an input":    {`{"input":["a","` + long + `","b"]}`, nil},
+		"long answers before":  {`{"input":[{"type":"user_input","content":"a"},{"type":"model_output","content":"` + long + `x"},{"type":"user_input","content":"b"}]}`, []string{"b"}},
 		"too long a prompt":    {`{"prompt":"` + long + `x"}`, nil},
 	} {
 		if got := turnOf(t, tt.body).values(); !slices.Equal(got, tt.want) {

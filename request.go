@@ -28,8 +28,9 @@ const (
 	atThreshold
 	atConfig
 	atModalities
-	atOwnModalities // of the Interactions API: never completed
+	atOwnModalities // of OpenAI's chat and the Interactions API: never completed
 	atModality
+	atFormats // of the Interactions API: one, or several
 	atImageConfig
 	atThoughts
 	atMisplaced
@@ -38,7 +39,8 @@ const (
 	atSignature
 	atFile
 	atCache
-	atOther // shows how the client spells its keys, no more
+	atInteraction // the one that this one goes on with
+	atOther       // shows how the client spells its keys, no more
 )
 
 // requestSchema is what completing a request depends on (wire §2).
@@ -72,6 +74,17 @@ var requestSchema = newSchema(map[string]field{
 	"generationConfig.stopSequences":                  {id: atOther},
 	"generationConfig.topK":                           {id: atOther},
 	"generationConfig.topP":                           {id: atOther},
+
+	"modalities":   {id: atOwnModalities}, // OpenAI's chat
+	"modalities[]": {id: atModality, keep: maxKey},
+
+	"responseFormat":        {id: atFormats}, // Interactions, as all that follow
+	"responseFormat.type":   {id: atModality, keep: maxKey},
+	"responseFormat[].type": {id: atModality, keep: maxKey},
+	"previousInteractionId": {id: atInteraction, keep: maxKey},
+	"input[].signature":     {id: atSignature, keep: maxEscape * maxSignature},
+	"input[].uri":           {id: atFile, keep: maxKey},
+	"input[].content[].uri": {id: atFile, keep: maxKey},
 })
 
 // key is a key in the client's spelling, with its colon.

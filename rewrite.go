@@ -9,14 +9,15 @@ import (
 
 // completion says what a request must carry; its zero value asks for nothing.
 type completion struct {
-	safety     []SafetySetting // what to add where the client set nothing; at most 64
-	modalities []string        // nil unless an image model is called
-	renames    bool            // a top-level model may have to be replaced
-	vertex     bool            // Vertex numbers HarmCategory differently
+	safety     []SafetySetting   // what to add where the client set nothing; at most 64
+	modalities []string          // nil unless an image model is called
+	renames    bool              // a top-level model may have to be replaced
+	aliases    map[string]string // models that have to be
+	vertex     bool              // Vertex numbers HarmCategory differently
 }
 
 func (c completion) isEmpty() bool {
-	return len(c.safety) == 0 && len(c.modalities) == 0 && !c.renames
+	return len(c.safety) == 0 && len(c.modalities) == 0 && !c.renames && len(c.aliases) == 0
 }
 
 // completer scans a request as it arrives and says which of its bytes may go
@@ -61,7 +62,7 @@ const maxModels = 100
 // write scans the next bytes. It fails with a *jsonError.
 func (c *completer) write(p []byte) error {
 	_, err := c.scan.write(p)
-	if err == nil && c.asked.renames && c.models > maxModels {
+	if err == nil && c.models > maxModels && (c.asked.renames || len(c.asked.aliases) > 0) {
 		err = &jsonError{c.scan.offset, "too many models"}
 	}
 	return err
@@ -89,7 +90,7 @@ func (c *completer) undecided() bool {
 	if s.field == nil || c.settled() {
 		return false
 	}
-	return s.state == inLiteral || s.state == inString && s.field.id == atModel && c.asked.renames
+	return s.state == inLiteral || s.state == inString && s.field.id == atModel && (c.asked.renames || len(c.asked.aliases) > 0)
 }
 
 // slots returns what was decided since the last call.
@@ -156,7 +157,7 @@ func (c *completer) open(f *field, name []byte, array bool, _ int64) {
 		c.category, c.off = "", false
 	case atConfig:
 		c.inConfig, c.configSnake = true, isSnake(name)
-	case atModalities, atOwnModalities:
+	case atModalities, atOwnModalities, atFormats:
 		c.listed, c.images = 0, 0
 	case atImageConfig:
 		c.askedForImage(true)
@@ -179,7 +180,7 @@ func (c *completer) close(f *field, array, empty bool, at int64) (pause bool) {
 	case atModalities:
 		c.closeList()
 		c.closeModalities(array, empty, at)
-	case atOwnModalities:
+	case atOwnModalities, atFormats:
 		c.closeList()
 	}
 	return false
@@ -218,7 +219,7 @@ func (c *completer) scalar(f *field, name []byte, kind jsonKind, value []byte, s
 		}
 	case atModel:
 		c.scalarModel(kind, value, start)
-	case atSignature, atFile, atCache:
+	case atSignature, atFile, atCache, atInteraction:
 		if kind == jsonString {
 			c.found.tie(f.id, value)
 		}
@@ -233,7 +234,7 @@ func (c *completer) scalarModel(kind jsonKind, value []byte, start int64) {
 	}
 	c.found.model = string(value)
 	c.models++
-	if c.asked.renames {
+	if _, isAlias := c.asked.aliases[bareModel(c.found.model)]; isAlias || c.asked.renames {
 		c.ready = append(c.ready, slot{at: start, remove: int(c.scan.end - start), model: c.found.model})
 	}
 }
@@ -312,7 +313,7 @@ func (c *completer) askedForImage(asked bool) {
 	c.found.imagesAlone = c.found.imagesAlone || asked
 }
 
-// closeList takes down what a list of modalities says.
+// closeList takes down what a list of modalities says, or of formats.
 func (c *completer) closeList() {
 	c.found.images = c.found.images || c.images > 0
 	c.found.imagesAlone = c.found.imagesAlone || c.images > 0 && c.images == c.listed

@@ -3,8 +3,9 @@
 package gemini
 
 import (
+	"cmp"
+	"slices"
 	"strconv"
-	"strings"
 )
 
 // facts is what an answer says about itself, as far as it has been read. They
@@ -14,6 +15,8 @@ type facts struct {
 	objects int  // objects completed: one answer, or the chunks of a stream
 	empty   bool // the last object had no members
 	cutOff  bool // the end came in the middle of an object
+
+	isOpenAI bool // it is in OpenAI's form
 
 	blockReason  string // promptFeedback.blockReason
 	blockMessage string // promptFeedback.blockReasonMessage (Vertex)
@@ -33,19 +36,26 @@ type facts struct {
 	text       []byte // the beginning of the visible text
 	filtered   string // raiFilteredReason of the first filtered Imagen prediction, or of one that is final
 
-	errorCode    int // of an error object inside a 200
-	errorStatus  string
-	errorMessage string
+	fault  *googleError // the gravest error object inside a 200; nil if there is none
+	failed bool         // an interaction has come to nothing and does not say why
 
-	ties []string // the first of its thought signatures, see wants
+	ties []string // the first of its thought signatures, and its own name, see wants
 
 	usage                    usage
+	inputImage               int64  // of the usage's input, those of images
 	modelVersion, responseID string // see setWord
 }
 
 // maxAnswerTies is how many thought signatures of an answer are enough to recognise it
 // when it comes back as history.
 const maxAnswerTies = 4
+
+// tie takes down what the answer may be known by when the conversation goes on.
+func (f *facts) tie(name string) {
+	if name != "" && !slices.Contains(f.ties, name) {
+		f.ties = append(f.ties, name)
+	}
+}
 
 // imageReady tells whether an image is on its way. It does not change once it is
 // true, so that a verdict does not depend on how the network cut the answer.
@@ -78,125 +88,6 @@ const (
 	maxMessage = 2000
 )
 
-const (
-	_ fieldID = iota
-	fieldRoot
-	fieldBlockReason
-	fieldBlockMessage
-	fieldCandidates
-	fieldCandidate
-	fieldIndex
-	fieldFinishReason
-	fieldFinishMessage
-	fieldPart
-	fieldText
-	fieldThought
-	fieldSignature
-	fieldImage
-	fieldMimeType
-	fieldToolCall
-	fieldOther
-	fieldErrorCode
-	fieldErrorStatus
-	fieldErrorMessage
-	fieldFiltered
-	fieldModelVersion
-	fieldResponseID
-	fieldUsage
-	fieldModalityCount // of one modality of the output
-	fieldModality
-	fieldModalityTokens
-	fieldTokens // and behind it, one for each place of a tally
-)
-
-// answerSchema is what a verdict and the accounts depend on, in all forms that
-// are judged: generateContent, Imagen's predict, and OpenAI's images and chat.
-// An OpenAI choice is a candidate whose message is both content and part.
-var answerSchema = func() *field {
-	root := newSchema(map[string]field{
-		"promptFeedback.blockReason":                       {id: fieldBlockReason, keep: maxWord},
-		"promptFeedback.blockReasonMessage":                {id: fieldBlockMessage, keep: maxMessage},
-		"candidates":                                       {id: fieldCandidates},
-		"candidates[]":                                     {id: fieldCandidate},
-		"candidates[].index":                               {id: fieldIndex},
-		"candidates[].finishReason":                        {id: fieldFinishReason, keep: maxWord},
-		"candidates[].finishMessage":                       {id: fieldFinishMessage, keep: maxMessage},
-		"candidates[].content.parts[]":                     {id: fieldPart},
-		"candidates[].content.parts[].text":                {id: fieldText, keep: maxText},
-		"candidates[].content.parts[].thought":             {id: fieldThought},
-		"candidates[].content.parts[].thoughtSignature":    {id: fieldSignature, keep: maxSignature * maxEscape},
-		"candidates[].content.parts[].inlineData.data":     {id: fieldImage},
-		"candidates[].content.parts[].inlineData.mimeType": {id: fieldMimeType, keep: maxWord},
-		"candidates[].content.parts[].fileData.fileUri":    {id: fieldImage},
-		"candidates[].content.parts[].fileData.mimeType":   {id: fieldMimeType, keep: maxWord},
-		"candidates[].content.parts[].functionCall":        {id: fieldToolCall},
-		"candidates[].content.parts[].executableCode":      {id: fieldOther},
-		"candidates[].content.parts[].codeExecutionResult": {id: fieldOther},
-		"error.code":    {id: fieldErrorCode},
-		"error.status":  {id: fieldErrorStatus, keep: maxWord},
-		"error.message": {id: fieldErrorMessage, keep: maxMessage},
-		"modelVersion":  {id: fieldModelVersion, keep: maxWord},
-		"responseId":    {id: fieldResponseID, keep: maxWord},
-
-		"usageMetadata":                                      {id: fieldUsage},
-		"usageMetadata.promptTokenCount":                     {id: fieldTokens + tallyPrompt},
-		"usageMetadata.toolUsePromptTokenCount":              {id: fieldTokens + tallyTools},
-		"usageMetadata.candidatesTokenCount":                 {id: fieldTokens + tallyOutput},
-		"usageMetadata.thoughtsTokenCount":                   {id: fieldTokens + tallyThinking},
-		"usageMetadata.totalTokenCount":                      {id: fieldTokens + tallyTotal},
-		"usageMetadata.candidatesTokensDetails[]":            {id: fieldModalityCount},
-		"usageMetadata.candidatesTokensDetails[].modality":   {id: fieldModality, keep: maxWord},
-		"usageMetadata.candidatesTokensDetails[].tokenCount": {id: fieldModalityTokens},
-
-		"predictions[]":                    {id: fieldPart},
-		"predictions[].bytesBase64Encoded": {id: fieldImage},
-		"predictions[].gcsUri":             {id: fieldImage},
-		"predictions[].raiFilteredReason":  {id: fieldFiltered, keep: maxMessage},
-
-		"data[]":                              {id: fieldPart},
-		"data[].b64Json":                      {id: fieldImage},
-		"data[].url":                          {id: fieldImage},
-		"choices":                             {id: fieldCandidates},
-		"choices[]":                           {id: fieldCandidate},
-		"choices[].index":                     {id: fieldIndex},
-		"choices[].finishReason":              {id: fieldFinishReason, keep: maxWord},
-		"choices[].message":                   {id: fieldPart},
-		"choices[].message.content":           {id: fieldText, keep: maxText},
-		"choices[].message.toolCalls[]":       {id: fieldToolCall},
-		"choices[].message.images[].imageUrl": {id: fieldOther},
-		"choices[].delta":                     {id: fieldPart},
-		"choices[].delta.content":             {id: fieldText, keep: maxText},
-		"choices[].delta.toolCalls[]":         {id: fieldToolCall},
-		"choices[].delta.images[].imageUrl":   {id: fieldOther},
-		"model":                               {id: fieldModelVersion, keep: maxWord},
-		"id":                                  {id: fieldResponseID, keep: maxWord},
-
-		"usage":                  {id: fieldUsage},
-		"usage.promptTokens":     {id: fieldTokens + tallyPrompt},
-		"usage.completionTokens": {id: fieldTokens + tallyOutput},
-		"usage.totalTokens":      {id: fieldTokens + tallyTotal},
-		"usage.completionTokensDetails.reasoningTokens": {id: fieldTokens + tallyReasoning},
-		"usage.completionTokensDetails.imageTokens":     {id: fieldTokens + tallyImage},
-		"usage.inputTokens":                             {id: fieldTokens + tallyPrompt}, // images/generations
-		"usage.outputTokens":                            {id: fieldTokens + tallyOutput},
-		"usage.outputTokensDetails.imageTokens":         {id: fieldTokens + tallyImage},
-		"usage.totalInputTokens":                        {id: fieldTokens + tallyPrompt}, // Interactions, as all that follow
-		"usage.totalToolUseTokens":                      {id: fieldTokens + tallyTools},
-		"usage.totalOutputTokens":                       {id: fieldTokens + tallyOutput},
-		"usage.totalThoughtTokens":                      {id: fieldTokens + tallyThinking},
-		"usage.outputTokensByModality[]":                {id: fieldModalityCount},
-		"usage.outputTokensByModality[].modality":       {id: fieldModality, keep: maxWord},
-		"usage.outputTokensByModality[].tokens":         {id: fieldModalityTokens},
-	})
-	root.id = fieldRoot
-	root.element = root                       // a stream without alt=sse is an array of answers (wire §1)
-	interaction := root.member("interaction") // an event has the answer in this member
-	for _, name := range []string{"model", "id", "usage"} {
-		*interaction.member(name) = *root.member(name)
-	}
-	return root
-}()
-
 // answerScanner reads an answer in passing, whatever its form: one JSON object,
 // an array of them, or server-sent events.
 type answerScanner struct {
@@ -209,15 +100,23 @@ type answerScanner struct {
 
 	position  int       // of the candidate in its list
 	candidate candidate // being read
-	part      part      // being read
+	part      part      // being read; outside of all parts, what the root itself is one of
+
+	isInteraction bool         // what the root is, or tells of
+	problem       *googleError // being read
+	diagnosis     *googleError // the gravest of an interaction's errors, which count only if it has failed
 
 	tally    tokenTally    // of the usage being read
+	input    int64         // of images, likewise
 	modality modalityCount // being read
+
+	words markdown // the texts of a chat
 }
 
 type candidate struct {
 	index        int
 	finish, said string
+	cause        string // a block that the finish is another company's word for
 }
 
 type part struct {
@@ -230,6 +129,7 @@ type part struct {
 func newAnswerScanner(f *facts, events bool, e *enums) *answerScanner {
 	s := &answerScanner{facts: f, enums: e}
 	s.json.init(s, answerSchema)
+	s.words.to = textImages{s}
 	if events {
 		s.events = &eventReader{}
 	}
@@ -262,6 +162,12 @@ func (s *answerScanner) open(f *field, _ []byte, array bool, _ int64) {
 	switch f.id {
 	case fieldRoot:
 		s.begun = s.begun || !array
+		if !array {
+			s.part = part{text: s.part.text[:0]}
+			s.isInteraction, s.diagnosis = false, nil
+		}
+	case fieldOpenAI:
+		s.position, s.isOpenAI = 0, true
 	case fieldCandidates:
 		s.position = 0
 	case fieldCandidate:
@@ -275,9 +181,11 @@ func (s *answerScanner) open(f *field, _ []byte, array bool, _ int64) {
 	case fieldOther:
 		s.content = true
 	case fieldUsage:
-		s.tally = tokenTally{}
-	case fieldModalityCount:
+		s.tally, s.input = tokenTally{}, 0
+	case fieldInputCount, fieldModalityCount:
 		s.modality = modalityCount{}
+	case fieldError, fieldDiagnosis:
+		s.problem = new(googleError)
 	}
 }
 
@@ -287,17 +195,22 @@ func (s *answerScanner) close(f *field, array, empty bool, _ int64) (pause bool)
 		s.arrayClosed = s.json.state == isDone
 		return true
 	case f.id == fieldRoot:
-		s.objects++
-		s.empty = empty
+		s.endObject(empty)
 		return true
 	case f.id == fieldPart:
 		s.endPart()
 	case f.id == fieldCandidate:
 		s.endCandidate()
 	case f.id == fieldUsage && s.tally != tokenTally{}: // chunks that only tell a tier or traffic type have one, too
-		s.usage = s.tally.usage()
+		s.usage, s.inputImage = s.tally.usage(), s.input
+	case f.id == fieldInputCount && s.modality.isImage:
+		s.input += s.modality.tokens
 	case f.id == fieldModalityCount && s.modality.isImage:
 		s.tally[tallyImage] += s.modality.tokens
+	case f.id == fieldError:
+		s.fault = graver(s.fault, s.problem)
+	case f.id == fieldDiagnosis:
+		s.diagnosis = graver(s.diagnosis, s.problem)
 	}
 	return false
 }
@@ -307,6 +220,9 @@ func (s *answerScanner) begin(f *field) {
 	case fieldImage:
 		s.part.image, s.content = true, true
 		s.imageBegun = s.imageBegun || !s.part.thought && !s.part.noImage && !s.blocked()
+	case fieldPicture:
+		s.content = true
+		s.imageBegun = s.imageBegun || !s.blocked()
 	case fieldText:
 		s.content = true
 	}
@@ -314,10 +230,10 @@ func (s *answerScanner) begin(f *field) {
 
 // blocked tells whether a block is known already: fields come in any order.
 func (s *answerScanner) blocked() bool {
-	return s.stopped != "" || finishReasons[s.candidate.finish].isBlock() || blockReasons[s.blockReason].isBlock()
+	return s.stopped != "" || finishReasons[s.candidate.finish].isBlock() || s.candidate.cause != "" || blockReasons[s.blockReason].isBlock()
 }
 
-func (s *answerScanner) scalar(f *field, _ []byte, kind jsonKind, value []byte, _ int64) {
+func (s *answerScanner) scalar(f *field, _ []byte, kind jsonKind, value []byte, start int64) {
 	if kind == jsonNull {
 		return
 	}
@@ -330,28 +246,54 @@ func (s *answerScanner) scalar(f *field, _ []byte, kind jsonKind, value []byte, 
 		s.candidate.index, _ = strconv.Atoi(string(value))
 	case fieldFinishReason:
 		s.candidate.finish = s.enums.finish.name(kind, value)
+	case fieldNativeReason:
+		s.candidate.cause = blockWord(value)
 	case fieldFinishMessage:
 		s.candidate.said = string(value)
 	case fieldMimeType:
-		s.part.noImage = !strings.HasPrefix(strings.ToLower(string(value)), "image/")
+		_, isImage := imageMime(string(value))
+		s.part.noImage = !isImage
+	case fieldContentType:
+		s.part.noImage = s.part.noImage || notImages[string(value)]
 	case fieldThought:
 		s.part.thought = kind == jsonTrue
+	case fieldDraft:
+		s.part.thought = kind == jsonNumber
 	case fieldSignature:
-		if name := tieName(atSignature, string(value)); name != "" && len(s.ties) < maxAnswerTies {
-			s.ties = append(s.ties, name)
+		if len(s.ties) < maxAnswerTies {
+			s.tie(tieName(atSignature, string(value)))
 		}
-	case fieldText:
-		s.part.text = append(s.part.text[:0], value...)
+	case fieldText: // a message has several
+		s.part.text = appendText(s.part.text, value)
+		if f.raw && s.events == nil { // in a stream, the next goes on with it
+			s.words.end()
+		}
+	case fieldPicture:
+		s.endPicture(kind == jsonString && s.json.end-start > int64(len(`""`)))
+	case fieldStepType:
+		if string(value) == "function_call" {
+			s.toolCall, s.content = true, true
+		}
+	case fieldStatus:
+		s.status(string(value))
 	case fieldFiltered:
 		if s.filtered == "" || hardened(classBlocked, string(value)) == classForbidden {
 			s.filtered = string(value)
 		}
 	case fieldErrorCode:
-		s.errorCode, _ = strconv.Atoi(string(value))
+		if kind == jsonString {
+			s.problem.word = string(value)
+		} else {
+			s.problem.code, _ = strconv.Atoi(string(value))
+		}
+	case fieldErrorKind:
+		s.problem.kind = string(value)
 	case fieldErrorStatus:
-		s.errorStatus = string(value)
+		s.problem.status = string(value)
 	case fieldErrorMessage:
-		s.errorMessage = string(value)
+		s.problem.message = string(value)
+	case fieldErrorReason:
+		s.problem.reason = string(value)
 	case fieldModelVersion:
 		setWord(&s.modelVersion, value)
 	case fieldResponseID:
@@ -378,14 +320,64 @@ func (s *answerScanner) endPart() {
 		s.imageEnded = s.imageEnded || !s.blocked()
 	}
 	if !s.part.thought {
-		room := max(0, maxText-len(s.text))
-		s.text = append(s.text, s.part.text[:min(room, len(s.part.text))]...)
+		s.text = appendText(s.text, s.part.text)
 	}
 	s.part = part{text: s.part.text[:0]}
 }
 
+// appendText keeps no more than is worth repeating.
+func appendText(text, more []byte) []byte {
+	return append(text, more[:min(max(0, maxText-len(text)), len(more))]...)
+}
+
+func (s *answerScanner) endPicture(isOne bool) {
+	if isOne {
+		s.images++
+		s.imageEnded = s.imageEnded || !s.blocked()
+	}
+}
+
+// endObject ends an answer, or a chunk or event of one.
+func (s *answerScanner) endObject(empty bool) {
+	s.objects++
+	s.empty = empty
+	if s.part.image {
+		s.endPart()
+	}
+	if s.isInteraction {
+		s.tie(tieName(atInteraction, s.responseID))
+	}
+	if s.failed && s.diagnosis != nil {
+		s.fault = graver(s.fault, s.diagnosis)
+	}
+}
+
+// interactionEnds are the words for the end of an interaction (wire §9), and what
+// generateContent has for them. Others pass: a background job that has just begun,
+// one that was cancelled, a budget of the client's own that is spent.
+var interactionEnds = map[string]string{
+	"completed":             "STOP",
+	"requires_action":       "STOP",
+	"incomplete":            "MAX_TOKENS",
+	"requires_continuation": "CONTINUATION",
+}
+
+// status is that of an interaction. What has failed may say why in its errors.
+func (s *answerScanner) status(word string) {
+	s.isInteraction = true
+	s.failed = word == "failed"
+	s.toolCall = s.toolCall || word == "requires_action"
+	if end := interactionEnds[word]; end != "" {
+		s.facts.finish = end
+	}
+}
+
+// notImages are the types of content in Interactions whose data is something else.
+var notImages = map[string]bool{"audio": true, "video": true, "document": true}
+
 func (s *answerScanner) endCandidate() {
 	c := s.candidate
+	c.finish = cmp.Or(c.cause, c.finish)
 	s.candidate = candidate{}
 	bit := uint64(1) << min(max(c.index, 0), 63)
 	s.seen |= bit

@@ -16,6 +16,11 @@ func candidateWith(members string) string { return `{"candidates":[{` + members 
 // parts is a candidate's content.
 func parts(list string) string { return `"content":{"parts":[` + list + `]}` }
 
+// chatAnswerWith is an answer of OpenAI's chat with a message of these members.
+func chatAnswerWith(members string) string {
+	return `{"choices":[{"index":0,"message":{"role":"assistant",` + members + `},"finish_reason":"STOP"}]}`
+}
+
 // TestShapes tries what answers may look like: order, spelling and type of
 // fields promise nothing.
 func TestShapes(t *testing.T) {
@@ -94,6 +99,24 @@ func TestShapes(t *testing.T) {
 		{"Imagen, filtered without a word", imagenCall, `{}`, "NO_IMAGE"},
 		{"OpenAI", imagenCall, `{"created":1,"data":[{"b64_json":"AA"}]}`, ""},
 		{"OpenAI by URL", imagenCall, `{"data":[{"url":"https://x/y"}]}`, ""},
+		{"OpenAI's images, streamed", imagenCall, `{"type":"image_generation.completed","b64_json":"AA"}`, ""},
+		{"chat image", imagesAlone, chatAnswerWith(`"content":"","images":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AA"}}]`), ""},
+		{"chat image of empty URL", imagesAlone, chatAnswerWith(`"content":"no","images":[{"image_url":{"url":""}},{"image_url":{"url":null}},{"image_url":""},{"image_url":[{"url":"x"}]}]`), "NO_IMAGE"},
+		{"chat image, its URL alone", imagesAlone, chatAnswerWith(`"content":"","images":[{"image_url":"data:image/png;base64,AA"}]`), ""},
+		{"chat image in words", imagesAlone, chatAnswerWith(`"content":"Here: ![a [cat]](data:image/png;base64,AA==) it is"`), ""},
+		{"chat image in the words of a part", imagesAlone, chatAnswerWith(`"content":[{"type":"text","text":"![](data:image\/png;base64,AA==)"}]`), ""},
+		{"chat with a link", imagesAlone, chatAnswerWith(`"content":"![it](https://x/y.png)"`), "NO_IMAGE"},
+		{"chat with half an image", imagesAlone, chatAnswerWith(`"content":"![it](data:image/png"`), "NO_IMAGE"},
+		{"chat image behind Google's cause", imagesAlone, `{"choices":[{"native_finish_reason":"IMAGE_SAFETY","finish_reason":"stop","message":{"content":"![](data:image/png;base64,AA)"}}]}`, "IMAGE_SAFETY"},
+		{"chat, another company's cause", imageCall, `{"choices":[{"message":{"content":"no"},"finish_reason":"stop","native_finish_reason":"end_turn"}]}`, ""},
+		{"chat, an error of the choice", imageCall, `{"choices":[{"message":{"content":"no"},"finish_reason":"error","error":{"code":"server_error"}}]}`, "SERVER_ERROR"},
+		{"chat, none of the choice", imageCall, `{"choices":[{"message":{"content":"no"},"finish_reason":"stop","error":null}]}`, ""},
+		{"chat image among parts", imagesAlone, chatAnswerWith(`"content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"https://x/y"}}]`), ""},
+		{"chat without an image", imagesAlone, chatAnswerWith(`"content":"no"`), "NO_IMAGE"},
+		{"chat, a refusal", imagesAlone, chatAnswerWith(`"content":null,"refusal":"no"`), "NO_IMAGE"},
+		{"chat where words will do", imageCall, chatAnswerWith(`"content":"no"`), ""},
+		{"chat image behind a block", imagesAlone, `{"promptFeedback":{"blockReason":"SAFETY"},` + chatAnswerWith(`"images":[{"image_url":{"url":"A"}}]`)[1:], "SAFETY"},
+		{"chat, a tool call", imagesAlone, chatAnswerWith(`"content":null,"tool_calls":[{}]`), ""},
 		{"OpenAI without an image", imagenCall, `{"created":1,"data":[]}`, "NO_IMAGE"},
 
 		// No answers.
@@ -112,6 +135,7 @@ func TestShapes(t *testing.T) {
 		{"not quite JSON", textCall, `{"candidates":[{]}`, cut},
 		{"an error in a 200", imageCall, `{"error":{"code":503,"message":"overloaded","status":"UNAVAILABLE"}}`, "UNAVAILABLE"},
 		{"an error behind words", imagesAlone, `{"candidates":[{` + stop + `}],"error":{"code":500,"status":"INTERNAL"}}`, "INTERNAL"},
+		{"an error with its reason", textCall, `{"error":{"code":400,"status":"INVALID_ARGUMENT","details":[{},{"reason":"API_KEY_INVALID"}]}}`, "API_KEY_INVALID"},
 		{"an error that is none", textCall, `{"error":{"code":200},"candidates":[]}`, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -158,12 +182,37 @@ func TestFactsForTheAccounts(t *testing.T) {
 		{formUnary, `{"data":[{"b64_json":"AA"},{"b64_json":"AA"},{"revised_prompt":"x"}]}`, facts{images: 2}},
 		{formUnary, candidateWith(parts(`{"inlineData":{"mimeType":"IMAGE/PNG","data":"A"}},{"inlineData":{"data":"A","mimeType":"audio/wav"}},{"fileData":{"mimeType":"video/mp4","fileUri":"x"}},{"inlineData":{"data":"A"},"thought":true}`)), facts{images: 1, drafts: 1}},
 		{formArray, array(pixel, pixel), facts{images: 2}},
+		{formUnary, chatAnswerWith(`"images":[{"image_url":{"url":"A"}},{"image_url":{"url":"B"}}],"content":[{"image_url":{"url":"C"}},{"text":"D"}]`), facts{images: 3}},
+		{formOpenAI, events(`{"choices":[{"delta":{"content":"a"}}]}`, `{"choices":[{"delta":{"images":[{"image_url":{"url":"A"}},{"image_url":{"url":"B"}}]}}]}`, `{"choices":[{"delta":{"content":[{"image_url":{"url":"C"}}]}}]}`, "[DONE]"), facts{images: 3}},
+		{formOpenAI, events(`{"choices":[{"delta":{"content":"A ![b"}}]}`, `{"choices":[{"delta":{"content":"](data:image/png;base64,AA"}}]}`, `{"choices":[{"delta":{"content":"AA) c! ![](data:image/png;base64,"}}]}`, "[DONE]"), facts{images: 1}},
+		{formUnary, `{"usageMetadata":{"promptTokenCount":260,"promptTokensDetails":[{"modality":"IMAGE","tokenCount":200},{"modality":"TEXT","tokenCount":2},{"modality":"IMAGE","tokenCount":58}]}}`, facts{usage: usage{input: 260}, inputImage: 258}},
+		{formOpenAI, events(`{"type":"image_generation.partial_image","b64_json":"A","partial_image_index":0}`, `{"partial_image_index":1,"b64_json":"A"}`, `{"b64_json":"A","usage":{"input_tokens":3}}`), facts{images: 1, drafts: 2, usage: usage{input: 3}}},
 	} {
-		p := play(strings.NewReader(c.body), c.form, expectation{unjudged: true}, noLimit)
+		p := play(strings.NewReader(c.body), c.form, expectation{}, noLimit)
 		p.body(t)
-		got := facts{usage: p.scan.usage, images: p.scan.images, drafts: p.scan.drafts}
+		got := facts{usage: p.scan.usage, inputImage: p.scan.inputImage, images: p.scan.images, drafts: p.scan.drafts}
 		if !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %+v, want %+v", c.body, got, c.want)
+		}
+	}
+}
+
+// What a client is told of a refusal: all that was said, but no more than is worth it.
+func TestTextOfAChat(t *testing.T) {
+	long := strings.Repeat("long ", maxText)
+	for _, c := range []struct {
+		form streamForm
+		body string
+		want string
+	}{
+		{formUnary, chatAnswerWith(`"content":"No."`), "No."},
+		{formUnary, chatAnswerWith(`"content":null,"refusal":"No."`), "No."},
+		{formUnary, chatAnswerWith(`"content":[{"text":"No, "},{"type":"text","text":"thanks."}]`), "No, thanks."},
+		{formUnary, chatAnswerWith(`"content":"` + long + `","refusal":"No."`), long[:maxText]},
+		{formOpenAI, events(`{"choices":[{"delta":{"content":"No, "}}]}`, `{"choices":[{"delta":{"refusal":"thanks."}}]}`, "[DONE]"), "No, thanks."},
+	} {
+		if got := string(factsOf(t, c.form, c.body).text); got != c.want {
+			t.Errorf("%.100s: %q, want %q", c.body, got, c.want)
 		}
 	}
 }
@@ -171,7 +220,7 @@ func TestFactsForTheAccounts(t *testing.T) {
 // factsOf is what an answer says, when it is only listened to.
 func factsOf(t *testing.T, form streamForm, body string) *facts {
 	t.Helper()
-	p := play(strings.NewReader(body), form, expectation{unjudged: true}, noLimit)
+	p := play(strings.NewReader(body), form, expectation{}, noLimit)
 	p.body(t)
 	return p.scan.facts
 }

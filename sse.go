@@ -23,9 +23,23 @@ const (
 
 const dataPrefix = "data:"
 
+// documentScanner scans the documents that an eventReader finds.
+type documentScanner interface {
+	// scanJSON scans a piece up to the end of the next object, if one ends in
+	// it and that matters, and returns how far it came.
+	scanJSON(p []byte) (n int, object bool)
+	// document is the one being scanned.
+	document() *jsonScanner
+}
+
+func (s *answerScanner) document() *jsonScanner { return &s.json }
+
+// over tells whether the document has ended, or cannot go on.
+func (s *jsonScanner) over() bool { return s.state == isDone || s.state == isBroken }
+
 // write scans p up to the end of the next object, if one ends in it, and
 // returns how far it came.
-func (r *eventReader) write(p []byte, s *answerScanner) (n int, object bool) {
+func (r *eventReader) write(p []byte, s documentScanner) (n int, object bool) {
 	for n < len(p) && !object {
 		var took int
 		switch r.line {
@@ -42,7 +56,7 @@ func (r *eventReader) write(p []byte, s *answerScanner) (n int, object bool) {
 }
 
 // bare takes a line of JSON, which may go on in the next line.
-func (r *eventReader) bare(p []byte, s *answerScanner) (n int, object bool) {
+func (r *eventReader) bare(p []byte, s documentScanner) (n int, object bool) {
 	switch end := bytes.IndexByte(p, '\n'); end {
 	case -1:
 	case 0:
@@ -51,14 +65,14 @@ func (r *eventReader) bare(p []byte, s *answerScanner) (n int, object bool) {
 		p = p[:end] // what is broken ends with its line
 	}
 	n, object = s.scanJSON(p)
-	if s.json.state == isDone || s.json.state == isBroken {
+	if s.document().over() {
 		r.line = lineIgnored
 	}
 	return n, object
 }
 
 // rest takes what is left of a line that has been decided about.
-func (r *eventReader) rest(p []byte, s *answerScanner) (n int, object bool) {
+func (r *eventReader) rest(p []byte, s documentScanner) (n int, object bool) {
 	end := bytes.IndexByte(p, '\n')
 	if r.line == lineData {
 		data := p
@@ -77,25 +91,25 @@ func (r *eventReader) rest(p []byte, s *answerScanner) (n int, object bool) {
 }
 
 // decide looks at a byte at the beginning of a line and returns 1 if it took it.
-func (r *eventReader) decide(c byte, s *answerScanner) int {
+func (r *eventReader) decide(c byte, s documentScanner) int {
 	switch {
 	case r.matched < len(dataPrefix) && c == dataPrefix[r.matched]:
 		r.matched++
 		if r.matched == len(dataPrefix) {
 			r.line = lineData
-			if s.json.state == isDone || s.json.state == isBroken {
-				s.json.reset() // a server that leaves out the blank line between events
+			if s.document().over() {
+				s.document().reset() // a server that leaves out the blank line between events
 			}
 		}
 		return 1
 	case r.matched == 0 && c == '\n':
 		r.blank = true
-		s.json.reset()
+		s.document().reset()
 		return 1
 	case r.matched == 0 && c == '\r':
 		return 1
 	case r.matched == 0 && (c == '{' || c == '['):
-		s.json.reset()
+		s.document().reset()
 		r.line = lineBare
 		return 0
 	default:

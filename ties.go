@@ -26,7 +26,7 @@ var placeholders = map[string]bool{
 }
 
 // tie takes down that a call names what only one backend, project or model
-// family knows, as "signature:", "file:" or "cache:" and the name.
+// family knows, as "signature:", "file:", "cache:" or "interaction:" and the name.
 func (w *wants) tie(id fieldID, value []byte) {
 	name := tieName(id, string(value))
 	if name == "" {
@@ -45,6 +45,8 @@ func tieName(id fieldID, value string) string {
 	case value == "":
 	case id == atCache:
 		return "cache:" + value
+	case id == atInteraction:
+		return "interaction:" + value
 	case id == atSignature && !placeholders[value]:
 		return "signature:" + value[:min(len(value), maxSignature)]
 	case id == atFile && isFileOfAPI(value):
