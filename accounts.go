@@ -22,7 +22,7 @@ func (g *gateway) book(x *exchange, now time.Time) {
 			answered:  answered{usage: a.facts.usage, images: a.facts.delivered(), isStopped: a.facts.isStopped()},
 			verdict:   a.verdict,
 			endsCall:  i == x.ending(),
-			isRetry:   i > 0,
+			isRetry:   a.isRetry,
 		}
 		b.cost, b.isPriced = priceList(a.at.prices).cost(a.model, b.answered)
 		a.cost = b.cost

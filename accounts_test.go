@@ -75,6 +75,9 @@ func TestCallsEndOnce(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			for i, a := range c.story {
+				a.isRetry = i > 0
+			}
 			b := newBookkeeper(Options{})
 			b.book(&exchange{attempt: c.ends, story: c.story}, noon)
 			if got := b.rows(noon); !slices.Equal(got, c.want) {

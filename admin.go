@@ -134,6 +134,8 @@ func (u *upstream) owns(account string) bool {
 		return slices.ContainsFunc(u.keys, func(k *apiKey) bool {
 			return k.account == account || k.pattern != nil && !isClients
 		})
+	case u.credential != nil:
+		return account == vertexAccount(u.project)
 	case u.hasCredential:
 		return account == "upstream-"+u.name
 	}

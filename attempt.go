@@ -31,6 +31,7 @@ type attempt struct {
 	problem      *googleError  // if the answer was an error
 	delay        time.Duration // that the upstream asks to wait
 	wait         time.Duration // before it
+	isRetry      bool          // it was not the first of its call
 	isUnfair     bool          // says nothing about the upstream: it was cut short by the call's deadline
 	isRemembered bool          // by guard, as far as that is concerned
 	at           *upstream
@@ -44,6 +45,7 @@ type attempt struct {
 	status  int
 	detail  string
 	refusal *refusal // if it was not sent for a limit
+	foreign *foreign // if it was not sent because it cannot be said in any upstream's form
 }
 
 // discard gives back an answer that nobody gets.
@@ -62,27 +64,25 @@ func (t *trip) send(in *http.Request, l *leg) *attempt {
 	x := t.x
 	a := x.attempt // stands there for the first one
 	if x.attempts > 1 {
-		a = new(attempt)
+		a = &attempt{isRetry: true}
 	}
-	a.at, a.upstream, a.isOwnKey, a.wait = l.upstream, l.name, l.key == nil, l.wait
+	a.at, a.upstream, a.isOwnKey, a.wait = l.upstream, l.name, l.key == nil && l.credential == nil, l.wait
 	a.project, a.account, a.model, a.gate, a.ticket = l.project, l.account, bareModel(l.model), l.gate, l.ticket
 	ctx, cancel := context.WithCancelCause(l.context(x))
 	limit, isFair := t.timeFor(l)
 	timer := time.AfterFunc(limit, func() { cancel(errDeadline) })
-	out := l.request(ctx, in, x, l.key)
-	x.setBody(out, in, l.sent)
-	res, err := l.transport.RoundTrip(out)
+	res, err := t.roundTrip(ctx, in, l)
 	switch {
 	case err != nil:
 		a.unanswered(x, err)
 	case res.StatusCode != http.StatusOK:
 		a.received = res.StatusCode
 		dropHopHeaders(res.Header)
-		t.refused(a, res)
+		t.refused(a, l, res)
 	default:
 		a.received = res.StatusCode
 		dropHopHeaders(res.Header)
-		t.judge(a, res, x.expect(l.station))
+		t.judge(a, l, res)
 	}
 	if !timer.Stop() {
 		a.discard()
@@ -94,6 +94,28 @@ func (t *trip) send(in *http.Request, l *leg) *attempt {
 	}
 	a.res.Body = &attemptBody{a.res.Body, cancel}
 	return a
+}
+
+// roundTrip sends the call. An access token that is refused is fetched anew.
+func (t *trip) roundTrip(ctx context.Context, in *http.Request, l *leg) (*http.Response, error) {
+	if err := t.measureLayout(l.sent.layout); err != nil {
+		return nil, err
+	}
+	key := l.key
+	if l.credential != nil {
+		token, err := l.credential.token(ctx)
+		if err != nil {
+			return nil, err
+		}
+		key = &apiKey{secret: token, isToken: true}
+	}
+	out := l.request(ctx, in, t.x, key, l.course(t.x))
+	t.x.setBody(out, in, l.sent)
+	res, err := l.transport.RoundTrip(out)
+	if err == nil && res.StatusCode == http.StatusUnauthorized && l.credential != nil {
+		l.credential.rejected(key.secret)
+	}
+	return res, err
 }
 
 // patience is what every attempt is given before another upstream is asked
@@ -167,29 +189,39 @@ func (x *exchange) setBody(out, in *http.Request, rd rendering) {
 		return
 	}
 	out.Body, out.ContentLength = x.body.reader(rd), x.body.length(rd)
-	if encoding := in.Header["Content-Encoding"]; len(encoding) > 0 && !x.body.decoded() {
+	if rd.layout != nil {
+		out.Header["Content-Type"] = []string{rd.layout.contentType}
+	} else if encoding := in.Header["Content-Encoding"]; len(encoding) > 0 && !x.body.decoded() {
 		out.Header["Content-Encoding"] = encoding
 	}
 	out.GetBody = x.body.getBody(rd) // lets the transport repeat the call on a fresh connection when a kept one was dead
 }
 
 // judge holds the answer until its verdict is certain.
-func (t *trip) judge(a *attempt, res *http.Response, expect expectation) {
-	answer := t.newAnswer(a, res, expect)
-	v := answer.hold(t.hold)
+func (t *trip) judge(a *attempt, l *leg, res *http.Response) {
+	t.relayIn(l, res)
+	answer := t.newAnswer(a, l, res)
+	v := l.attributed(answer.hold(t.hold))
 	a.verdict = v
 	if v.status > 0 {
-		t.failed(a, answer, res)
+		t.failed(a, l, answer, res)
 		return
 	}
 	if v.class == classOK || v.class.isBlock() && t.blockStatus == 0 {
+		isTheirs := t.relaysOut(l) && a.facts.isOpenAI && !t.x.isPart // the client's form, whatever was asked for
+		if isTheirs && answer.form == formRelayed {
+			answer.form = formOpenAI
+		}
 		answer.giveTo(res)
-		a.res = res
+		if a.res = res; !isTheirs {
+			t.relayOut(a, l, res)
+		}
 		return
 	}
 	if v.class == classBlocked {
 		if answer.hearOut(); answer.scan.stoppedClass == classForbidden {
-			a.verdict, _ = answer.scan.block()
+			v, _ = answer.scan.block()
+			a.verdict = l.attributed(v)
 		}
 	}
 	_ = answer.Close()
@@ -209,7 +241,7 @@ func (r *router) statusOf(v verdict) int {
 
 // failed makes an error of a 200 that holds one: Google's own object, with the
 // status it names.
-func (t *trip) failed(a *attempt, answer *answer, res *http.Response) {
+func (t *trip) failed(a *attempt, l *leg, answer *answer, res *http.Response) {
 	object := answer.failed()
 	_ = answer.Close()
 	res.StatusCode = a.verdict.status
@@ -217,35 +249,48 @@ func (t *trip) failed(a *attempt, answer *answer, res *http.Response) {
 	res.Header.Set("Content-Length", strconv.Itoa(len(object)))
 	res.ContentLength = int64(len(object))
 	res.Body = io.NopCloser(bytes.NewReader(object))
-	t.understand(a, res, object)
+	t.understand(a, l, res, object)
 }
 
 // understand finds out what an error of the upstream's means, and adds the
 // Retry-After that Google leaves out.
-func (t *trip) understand(a *attempt, res *http.Response, body []byte) {
+func (t *trip) understand(a *attempt, l *leg, res *http.Response, body []byte) {
 	a.res = res
 	a.problem = parseGoogleError(res.StatusCode, body)
-	a.verdict = a.problem.verdict()
+	a.problem.isPredict = t.x.call.method == "predict"
+	a.verdict = l.attributed(a.problem.verdict())
 	a.delay, _ = a.problem.delay(res.Header, t.now())
 	if after := a.problem.retryAfter(t.now(), t.pacific); after != "" {
 		res.Header.Set("Retry-After", after)
 	}
+	if a.verdict.class.isBlock() && t.blockStatus > 0 { // that of an upstream that has a status for it
+		a.discard()
+		a.status = t.statusOf(a.verdict)
+		return
+	}
+	t.restate(a, l)
 }
 
 const contentType = "application/json; charset=UTF-8"
 
-func (t *trip) newAnswer(a *attempt, res *http.Response, expect expectation) *answer {
-	x := t.x
+func (t *trip) newAnswer(a *attempt, l *leg, res *http.Response) *answer {
+	x, expect := t.x, t.x.expect(l.station)
 	form := formUnary
 	switch {
+	case t.relaysOut(l):
+		if expect.stream {
+			form = formRelayed
+		}
 	case x.call.surface == surfaceOpenAI && expect.stream:
 		form = formOpenAI
+	case x.call.surface == surfaceInteractions && expect.stream:
+		form = formInteractions
 	case x.call.events:
 		form = formEvents
 	case x.call.array:
 		form = formArray
 	}
-	events := form == formEvents || form == formOpenAI
+	events := form != formUnary && form != formArray
 	if isEventStream(res) {
 		events = true // whatever was asked for
 		if form == formArray {
@@ -254,13 +299,13 @@ func (t *trip) newAnswer(a *attempt, res *http.Response, expect expectation) *an
 	}
 	held := &answer{
 		source: decoded(res),
-		scan:   newAnswerScanner(&a.facts, events, x.call.enums()),
+		scan:   newAnswerScanner(&a.facts, events, l.enums(&x.call)),
 		expect: expect,
 		form:   form,
-		late:   func(v verdict) { a.verdict = v },
+		late:   func(v verdict) { a.verdict = l.attributed(v) },
 	}
 	if t.blockStatus > 0 {
-		held.explain = func(v verdict) []byte { return x.error(v, t.blockStatus).body(x.call.surface) }
+		held.explain = func(v verdict) []byte { return x.error(l.attributed(v), t.blockStatus).late(x.call.surface) }
 	}
 	return held
 }
@@ -279,77 +324,5 @@ func (a *answer) giveTo(res *http.Response) {
 	case a.complete():
 		res.ContentLength = a.held.end
 		res.Header.Set("Content-Length", strconv.FormatInt(a.held.end, 10))
-	}
-}
-
-// maxErrorBody is how much of an error is read to understand it; Google's are
-// at most a few kilobytes.
-const maxErrorBody = 64 << 10
-
-// refused reads an answer that is an error already. Should nothing better come,
-// it goes to the client as it is, with the Retry-After that Google leaves out.
-func (t *trip) refused(a *attempt, res *http.Response) {
-	if res.StatusCode < 400 { // no answer of this API; to follow a redirect is to give away the key
-		_ = res.Body.Close()
-		a.verdict, a.status = verdict{class: classTransient, reason: reasonEmpty}, http.StatusServiceUnavailable
-		return
-	}
-	body := decoded(res)
-	head, err := io.ReadAll(io.LimitReader(body, maxErrorBody))
-	res.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), body), body}
-	t.understand(a, res, head)
-	if err != nil {
-		a.discard()
-		a.status, a.fault, a.cause = res.StatusCode, faultOf(err), err
-		a.verdict.reason = cmp.Or(a.verdict.reason, reasonUnavailable)
-		a.detail = fmt.Sprintf("the upstream %q answered with this error, which broke off (%s)", a.upstream, a.fault)
-	}
-}
-
-// unanswered finds out why there is no answer.
-func (a *attempt) unanswered(x *exchange, err error) {
-	if cause := x.bodyError(err); cause != nil {
-		a.badBody(cause)
-		return
-	}
-	a.fault, a.cause = faultOf(err), err
-	a.verdict, a.status = verdict{class: classTransient, reason: reasonUnavailable}, http.StatusServiceUnavailable
-	if isTimeout(err) {
-		a.verdict.reason, a.status = reasonDeadline, http.StatusGatewayTimeout
-	}
-	a.detail = fmt.Sprintf("no answer came from the upstream %q (%s)", a.upstream, a.fault)
-}
-
-// bodyError is why the client's body failed, if that is what ended the attempt.
-func (x *exchange) bodyError(err error) error {
-	if x.body != nil {
-		return x.body.err()
-	}
-	if overSite, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return overSite
-	}
-	return nil
-}
-
-// badBody is the end of a request whose body cannot be sent on.
-func (a *attempt) badBody(cause error) {
-	a.verdict = verdict{class: classClient, reason: reasonMalformed}
-	a.status = http.StatusBadRequest
-	var malformed *jsonError
-	var overSite *http.MaxBytesError // a limit of the site's own, set with request_body
-	switch {
-	case errors.Is(cause, errTooLarge), errors.As(cause, &overSite):
-		a.verdict.reason, a.status = reasonTooLarge, http.StatusRequestEntityTooLarge
-	case errors.Is(cause, errNoRoom):
-		a.verdict.reason, a.status = reasonTooLarge, http.StatusRequestEntityTooLarge
-		a.detail = "the request is too large to be kept in memory, and the temporary folder cannot be written"
-		a.cause = cause
-	case errors.As(cause, &malformed):
-		a.detail = "the request body is not JSON, so that it could not be completed: " + malformed.Error()
-	default:
-		a.detail = "the request body could not be read to its end"
 	}
 }

@@ -302,6 +302,9 @@ func (b *requestBody) added() (kinds additions) {
 // length returns what the Content-Length of a rendering is, -1 if that cannot
 // be known before it has been sent.
 func (b *requestBody) length(d rendering) int64 {
+	if d.layout != nil {
+		return d.layout.total
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -335,6 +338,9 @@ func (b *requestBody) content() io.Reader { return b.reader(rendering{omit: allA
 // reader returns the body as d has it, from the beginning. A body that is not
 // replayable has one reader.
 func (b *requestBody) reader(d rendering) io.ReadCloser {
+	if d.layout != nil {
+		return b.laidOut(d.layout)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := &bodyReader{body: b, rendering: d, cursor: cursor{edits: slices.Clone(d.edits)}}

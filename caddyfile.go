@@ -34,6 +34,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		response_modalities <modality>...
 //		image_models        <glob>...
 //		inject              off|missing
+//		alias               <name> <model>
 //
 //		block_status        <code>|pass
 //		no_image            auto|error|pass
@@ -69,6 +70,10 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		stream_commit       image|text
 //
 //		upstream <name> <url> {
+//			format      gemini|vertex|openai [images|chat]
+//			project     <id>
+//			location    <name>
+//			credentials <file>
 //			api_key   <key> [<project>]
 //			model     <glob> <model>
 //			price     <model glob> <usd per image>
@@ -91,7 +96,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //	}
 //
 // These can be repeated: safety_settings, once for each category; rate_limit,
-// once for each glob; upstream; of an upstream, api_key, model, price and
+// once for each glob; alias; upstream; of an upstream, api_key, model, price and
 // header_up; everything in rephrase. A category is one of HARASSMENT,
 // HATE_SPEECH, SEXUALLY_EXPLICIT and DANGEROUS_CONTENT, with or without
 // HARM_CATEGORY_ before it; without a category the threshold is for all that
@@ -134,6 +139,7 @@ var optionsGrammar = grammar[Options]{
 	"inject": {parse: func(o *Options, d *caddyfile.Dispenser) error {
 		return parseWord(d, &o.Inject, injectMissing, injectOff)
 	}},
+	"alias": {parse: parseAlias, repeats: true},
 	"block_status": {parse: func(o *Options, d *caddyfile.Dispenser) error {
 		var value string
 		if err := parseArg(d, &value, "block_status <code>|pass"); err != nil {

@@ -144,10 +144,24 @@ func parseUpstream(o *Options, d *caddyfile.Dispenser) error {
 	if err := o.checkUpstreams(); err != nil {
 		return d.WrapErr(err)
 	}
-	return upstreamGrammar.parse(d, "upstream", &o.Upstreams[len(o.Upstreams)-1])
+	u := &o.Upstreams[len(o.Upstreams)-1]
+	if err := upstreamGrammar.parse(d, "upstream", u); err != nil {
+		return err
+	}
+	return wrap(d, u.checkBlock())
 }
 
 var upstreamGrammar = grammar[Upstream]{
+	"format": {parse: parseFormat},
+	"project": {parse: func(u *Upstream, d *caddyfile.Dispenser) error {
+		return parseValue(d, &u.Project, "project <id>")
+	}},
+	"location": {parse: func(u *Upstream, d *caddyfile.Dispenser) error {
+		return parseValue(d, &u.Location, "location <name>")
+	}},
+	"credentials": {parse: func(u *Upstream, d *caddyfile.Dispenser) error {
+		return parseValue(d, &u.Credentials, "credentials <file>")
+	}},
 	"api_key": {repeats: true, parse: func(u *Upstream, d *caddyfile.Dispenser) error {
 		args := d.RemainingArgs()
 		if len(args) != 1 && len(args) != 2 {

@@ -36,6 +36,13 @@ type call struct {
 	modelAt, modelEnd int
 	// project is the one that a path of Vertex AI names.
 	project string
+	// isGoogles tells an OpenAI-compatible path of Google's from OpenAI's own.
+	isGoogles bool
+	// isTuned tells a customer's own model on the Gemini API.
+	isTuned bool
+	// isPublishers tells a model of Google's on Vertex AI from an endpoint of a
+	// customer's.
+	isPublishers bool
 	// generates tells a call that produces content, which this module works
 	// on, from all others, which it forwards untouched.
 	generates bool
@@ -128,10 +135,20 @@ var openAIMethods = map[string]string{
 	"images/edits":       "images.edits",
 }
 
+// openAICollections stand behind the version in OpenAI's own paths, and in none of
+// Google's.
+var openAICollections = map[string]bool{
+	"chat": true, "images": true, "completions": true, "embeddings": true, "responses": true, "audio": true, "moderations": true,
+}
+
 // recognisePath looks at the segments behind the version.
 func recognisePath(segments []string) call {
 	if segments[0] == "openai" {
 		method := openAIMethods[strings.Join(segments[1:], "/")]
+		return call{surface: surfaceOpenAI, method: method, generates: method != "", isGoogles: true}
+	}
+	if openAICollections[segments[0]] {
+		method := openAIMethods[strings.Join(segments, "/")]
 		return call{surface: surfaceOpenAI, method: method, generates: method != ""}
 	}
 	if segments[0] == "interactions" {
@@ -143,13 +160,18 @@ func recognisePath(segments []string) call {
 	}
 	if i := indexOf(segments, "endpoints", "openapi"); i > 0 {
 		method := openAIMethods[strings.Join(segments[i+2:], "/")]
-		return call{surface: surfaceOpenAI, method: method, generates: method != ""}
+		return call{surface: surfaceOpenAI, method: method, generates: method != "", isGoogles: true}
+	}
+	if n := len(segments); n == 5 && segments[0] == "projects" && segments[4] == "interactions" {
+		return call{surface: surfaceInteractions, method: "interactions", generates: true}
 	}
 	c := call{surface: surfaceGemini}
 	if segments[0] == "projects" || segments[0] == "publishers" {
 		c.surface = surfaceVertex
+		c.isPublishers = indexOf(segments, "publishers", "google") >= 0
 	}
 	if len(segments) >= 2 && isCollection[segments[len(segments)-2]] {
+		c.isTuned = segments[len(segments)-2] == "tunedModels"
 		c.model, c.method = splitVerb(segments[len(segments)-1])
 		c.generates = generators[c.method] || c.method == "predict" && matchesAny(imagenModels, c.model)
 	}
@@ -187,10 +209,26 @@ func indexOf(segments []string, first, second string) int {
 	return -1
 }
 
+// isNative tells a generate call in Google's own form.
+func (c *call) isNative() bool {
+	return c.generates && (c.surface == surfaceGemini || c.surface == surfaceVertex)
+}
+
+// isOpenAPI tells the OpenAI-compatible paths of Vertex AI.
+func (c *call) isOpenAPI() bool { return c.surface == surfaceOpenAI && c.project != "" }
+
+// isImages tells OpenAI's endpoints for images.
+func (c *call) isImages() bool { return strings.HasPrefix(c.method, "images.") }
+
 // completable tells whether safetySettings and responseModalities belong into
 // the body: the other APIs have other schemas and answer 400 (wire §2).
 func (c *call) completable() bool {
 	return c.method == "generateContent" || c.method == "streamGenerateContent"
+}
+
+// mayDraw tells whether an image may come back, by the model or by the body.
+func (c *call) mayDraw() bool {
+	return c.completable() || c.method == "chat.completions" || c.surface == surfaceInteractions
 }
 
 // namesModelInBody tells whether the model stands in the body, not in the path.
@@ -200,16 +238,20 @@ func (c *call) namesModelInBody() bool {
 
 // imageAPI tells whether the call can return nothing but images.
 func (c *call) imageAPI() bool {
-	return c.method == "predict" || strings.HasPrefix(c.method, "images.")
+	return c.method == "predict" || c.isImages()
 }
 
-// enums are the numbers and spellings of the call's surface.
-func (c *call) enums() *enums {
-	switch c.surface {
-	case surfaceVertex:
-		return vertexEnums
-	case surfaceOpenAI:
+// enums are the numbers and spellings of what answers a call.
+func (s *station) enums(c *call) *enums {
+	switch {
+	case c.surface == surfaceOpenAI && s.way == wayAsIs:
 		return openAIEnums
+	case c.surface == surfaceOpenAI && s.way == wayNative:
+		return eitherEnums
+	case s.way > wayNative: // translated into the Gemini API's
+		return geminiEnums
+	case s.format == formatVertex, s.takesVertex && c.surface == surfaceVertex:
+		return vertexEnums
 	}
 	return geminiEnums
 }

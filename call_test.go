@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	vertexPath  = "/v1beta1/projects/p/locations/us-central1"
-	vertexModel = vertexPath + "/publishers/google/models/"
+	onVertex    = "/v1beta1/projects/p/locations/us-central1"
+	vertexModel = onVertex + "/publishers/google/models/"
 )
 
 // Every URL of wire §1, and what only looks like one.
@@ -51,14 +51,20 @@ func TestRecognise(t *testing.T) {
 		{post, vertexModel + "m:generateContent", call{surface: surfaceVertex, method: "generateContent", model: "m", generates: true}},
 		{post, vertexModel + "m:streamGenerateContent?alt=sse", call{surface: surfaceVertex, method: "streamGenerateContent", model: "m", generates: true, events: true}},
 		{post, "/v1/publishers/google/models/m:streamGenerateContent", call{surface: surfaceVertex, method: "streamGenerateContent", model: "m", generates: true, array: true}},
-		{post, vertexPath + "/endpoints/1234:generateContent", call{surface: surfaceVertex, method: "generateContent", model: "1234", generates: true}},
+		{post, onVertex + "/endpoints/1234:generateContent", call{surface: surfaceVertex, method: "generateContent", model: "1234", generates: true}},
 		{post, vertexModel + "imagen-4.0-generate-001:predict", call{surface: surfaceVertex, method: "predict", model: "imagen-4.0-generate-001", generates: true}},
 		{post, vertexModel + "imagegeneration@006:predict", call{surface: surfaceVertex, method: "predict", model: "imagegeneration@006", generates: true}},
 		{post, "/v1beta/models/imagen-4.0-generate-001:predict", call{surface: surfaceGemini, method: "predict", model: "imagen-4.0-generate-001", generates: true}},
 
 		{post, "/v1beta/openai/chat/completions", call{surface: surfaceOpenAI, method: "chat.completions", generates: true}},
 		{post, "/v1beta/openai/images/generations", call{surface: surfaceOpenAI, method: "images.generations", generates: true}},
-		{post, vertexPath + "/endpoints/openapi/chat/completions", call{surface: surfaceOpenAI, method: "chat.completions", generates: true}},
+		{post, "/v1/images/generations", call{surface: surfaceOpenAI, method: "images.generations", generates: true}},
+		{post, "/v1/images/edits", call{surface: surfaceOpenAI, method: "images.edits", generates: true}},
+		{post, "/v1/chat/completions", call{surface: surfaceOpenAI, method: "chat.completions", generates: true}},
+		{get, "/v1/chat/completions", call{surface: surfaceOpenAI, method: "chat.completions"}},
+		{post, "/v1/images/variations", call{surface: surfaceOpenAI}},
+		{post, "/v1/embeddings", call{surface: surfaceOpenAI}},
+		{post, onVertex + "/endpoints/openapi/chat/completions", call{surface: surfaceOpenAI, method: "chat.completions", generates: true}},
 		{post, "/v1beta/interactions", call{surface: surfaceInteractions, method: "interactions", generates: true}},
 		{post, "/v1/interactions", call{surface: surfaceInteractions, method: "interactions", generates: true}},
 
@@ -68,10 +74,11 @@ func TestRecognise(t *testing.T) {
 		{post, "/v1beta/models/veo-3:predictLongRunning", call{surface: surfaceGemini, method: "predictLongRunning", model: "veo-3"}},
 		{post, vertexModel + "text-embedding-005:predict", call{surface: surfaceVertex, method: "predict", model: "text-embedding-005"}},
 		{post, vertexModel + "imagetext@001:predict", call{surface: surfaceVertex, method: "predict", model: "imagetext@001"}},
-		{post, vertexPath + "/endpoints/1234:predict", call{surface: surfaceVertex, method: "predict", model: "1234"}},
+		{post, onVertex + "/endpoints/1234:predict", call{surface: surfaceVertex, method: "predict", model: "1234"}},
 		{post, "/v1beta/models/m:embedContent", call{surface: surfaceGemini, method: "embedContent", model: "m"}},
 		{get, "/v1beta/models", call{surface: surfaceGemini}},
 		{get, "/v1beta/models/m", call{surface: surfaceGemini, model: "m"}},
+		{post, onVertex + "/interactions", call{surface: surfaceInteractions, method: "interactions", generates: true}},
 		{get, "/v1beta/openai/models", call{surface: surfaceOpenAI}},
 		{post, "/v1beta/openai/embeddings", call{surface: surfaceOpenAI}},
 		{get, "/v1beta/interactions/v1_abc", call{surface: surfaceInteractions}},
@@ -116,7 +123,17 @@ func TestRecognise(t *testing.T) {
 			if named := strings.Contains(c.target, "/projects/p/"); (got.project == "p") != named {
 				t.Errorf("the project is said to be %q", got.project)
 			}
+			if isGoogles := strings.Contains(c.target, "/open"); got.isGoogles != isGoogles {
+				t.Errorf("said to be a path of Google's: %v", got.isGoogles)
+			}
+			if isPublishers := strings.Contains(c.target, "/publishers/google/"); got.isPublishers != isPublishers {
+				t.Errorf("said to be a model of Google's: %v", got.isPublishers)
+			}
+			if isTuned := strings.Contains(c.target, "/tunedModels/"); got.isTuned != isTuned {
+				t.Errorf("said to be a tuned model: %v", got.isTuned)
+			}
 			got.modelAt, got.modelEnd, got.version, got.project = 0, 0, "", ""
+			got.isGoogles, got.isPublishers, got.isTuned = false, false, false
 			if got != c.want {
 				t.Errorf("%+v, want %+v", got, c.want)
 			}
@@ -133,19 +150,20 @@ func TestWhatACallAllows(t *testing.T) {
 		completable, modelInBody, imageAPI bool
 		enums                              *enums
 	}{
-		"/v1beta/models/m:generateContent":                 {true, false, false, geminiEnums},
-		"/v1beta/models/m:streamGenerateContent":           {true, false, false, geminiEnums},
-		vertexModel + "m:generateContent":                  {true, false, false, vertexEnums},
-		vertexModel + "imagen-4:predict":                   {false, false, true, vertexEnums},
-		"/v1beta/models/m:countTokens":                     {false, false, false, geminiEnums},
-		"/v1beta/openai/chat/completions":                  {false, true, false, openAIEnums},
-		"/v1beta/openai/images/generations":                {false, true, true, openAIEnums},
-		"/v1beta/interactions":                             {false, true, false, geminiEnums},
-		"/v1beta/models/m:batchGenerateContent":            {false, false, false, geminiEnums},
-		vertexPath + "/endpoints/openapi/chat/completions": {false, true, false, openAIEnums},
+		"/v1beta/models/m:generateContent":               {true, false, false, geminiEnums},
+		"/v1beta/models/m:streamGenerateContent":         {true, false, false, geminiEnums},
+		vertexModel + "m:generateContent":                {true, false, false, vertexEnums},
+		vertexModel + "imagen-4:predict":                 {false, false, true, vertexEnums},
+		"/v1beta/models/m:countTokens":                   {false, false, false, geminiEnums},
+		"/v1beta/openai/chat/completions":                {false, true, false, openAIEnums},
+		"/v1beta/openai/images/generations":              {false, true, true, openAIEnums},
+		"/v1beta/interactions":                           {false, true, false, geminiEnums},
+		"/v1beta/models/m:batchGenerateContent":          {false, false, false, geminiEnums},
+		onVertex + "/endpoints/openapi/chat/completions": {false, true, false, openAIEnums},
 	} {
 		c := recognise(httptest.NewRequest(http.MethodPost, target, nil))
-		if c.completable() != want.completable || c.namesModelInBody() != want.modelInBody || c.imageAPI() != want.imageAPI || c.enums() != want.enums {
+		onItsWay := &station{upstream: &upstream{takesVertex: true}, way: wayAsIs}
+		if c.completable() != want.completable || c.namesModelInBody() != want.modelInBody || c.imageAPI() != want.imageAPI || onItsWay.enums(&c) != want.enums {
 			t.Errorf("%s: %v %v %v", target, c.completable(), c.namesModelInBody(), c.imageAPI())
 		}
 	}
@@ -173,8 +191,9 @@ func TestUpstreamURL(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := httptest.NewRequest(http.MethodPost, c.target, nil)
-			u := &upstream{base: base, models: c.models}
-			if got := u.url(r.URL, &exchange{call: recognise(r)}, keyOf(c.key)).String(); got != c.want {
+			u := &upstream{base: base, models: c.models, takesVertex: true}
+			x := &exchange{call: recognise(r)}
+			if got := u.url(r.URL, x, keyOf(c.key), course{way: wayAsIs, model: u.mapModel(x.call.model)}).String(); got != c.want {
 				t.Errorf("%s, want %s", got, c.want)
 			}
 		})
@@ -249,15 +268,17 @@ func TestRequestHeaders(t *testing.T) {
 		{"own key", "/v1/models/m:generateContent", "ours", withKey},
 		{"own key on an OpenAI path", "/v1beta/openai/chat/completions", "ours", bearer},
 	} {
-		x := &exchange{call: recognise(httptest.NewRequest(http.MethodPost, c.target, nil))}
+		r := httptest.NewRequest(http.MethodPost, c.target, nil)
+		r.Header = in
+		x := &exchange{call: recognise(r)}
 		u := new(upstream)
-		if got := u.header(in, x, keyOf(c.key)); !reflect.DeepEqual(got, c.want) {
+		if got := u.header(r, x, keyOf(c.key), course{way: wayAsIs}); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}
 	r := httptest.NewRequest(http.MethodPost, "/v1/models/m:generateContent", nil)
 	x := &exchange{call: recognise(r), ctx: t.Context()}
-	sent := (&upstream{base: r.URL}).request(t.Context(), r, x, nil).Header
+	sent := (&upstream{base: r.URL}).request(t.Context(), r, x, nil, course{way: wayAsIs}).Header
 	if names := sent["User-Agent"]; len(sent) != 1 || len(names) != 1 || names[0] != "" {
 		t.Errorf("headers appear from nowhere: %v", sent)
 	}

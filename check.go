@@ -23,6 +23,7 @@ import (
 func (o *Options) check() error {
 	for _, check := range []func() error{
 		o.checkCompletion,
+		o.checkAliases,
 		o.checkJudgement,
 		o.checkRateLimits,
 		o.Retry.check,
@@ -233,7 +234,9 @@ func (u *Upstream) check() error {
 	if u.proxied {
 		return nil // nothing of it comes from the configuration
 	}
-	for _, check := range []func() error{u.checkAddress, u.checkKeys, u.checkModels, u.checkPrices, u.checkBudget, u.checkTransport} {
+	for _, check := range []func() error{
+		u.checkAddress, u.checkFormat, u.checkBlock, u.checkKeys, u.checkModels, u.checkPrices, u.checkBudget, u.checkTransport,
+	} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -294,7 +297,7 @@ func (u *Upstream) checkModels() error {
 		if err := checkGlob("model", rule.Match); err != nil {
 			return err
 		}
-		if rule.Model == "" || strings.ContainsAny(rule.Model, "/:?#% ") {
+		if rule.Model == "" || strings.ContainsAny(rule.Model, "?#% \"\\") {
 			return fmt.Errorf("upstream %s: model: %q is not the name of a model", u.Name, rule.Model)
 		}
 	}

@@ -127,8 +127,8 @@ func TestReadyAgreesAfterLimitsHaveChanged(t *testing.T) {
 	}
 }
 
-// passage is a call that was let through, as the world remembers it.
-type passage struct {
+// passing is a call that was let through, as the world remembers it.
+type passing struct {
 	at time.Time
 	*ticket
 	took demand
@@ -142,7 +142,7 @@ type gateWorld struct {
 	random *rand.Rand
 	now    time.Time
 	bounds bounds
-	log    []passage
+	log    []passing
 	line   []*ticket
 }
 
@@ -202,7 +202,7 @@ func (w *gateWorld) earliest(d *demand, from time.Time) (at time.Time, slack tim
 }
 
 // recent is the log of the last minute.
-func (w *gateWorld) recent() []passage {
+func (w *gateWorld) recent() []passing {
 	n := len(w.log)
 	for n > 0 && w.log[n-1].at.Add(window).After(w.now) {
 		n--
@@ -237,7 +237,7 @@ func (w *gateWorld) pass(k *ticket) {
 	if at, slack := w.earliest(&k.demand, maxTime(k.rest, w.now)); at.Sub(w.now) > slack {
 		w.Fatalf("let through %v too early: %v under %v", at.Sub(w.now), k.demand, w.bounds)
 	}
-	w.log = append(w.log, passage{w.now, k, k.demand})
+	w.log = append(w.log, passing{w.now, k, k.demand})
 	for kind := range windowed {
 		if most := w.bounds.most[kind]; most > 0 && w.sum(kind, w.now) > most {
 			w.Fatalf("%d of %s in a minute, at most %d", w.sum(kind, w.now), limitNames[kind], most)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,6 +52,7 @@ func (o *Options) build(ctx caddy.Context) (*gateway, error) {
 	}
 	g.router.state, g.router.tell, g.router.alarmed = g.state, g.tell, g.alarmed
 	if err = g.addUpstreams(ctx); err != nil {
+		g.router.close()
 		g.state.release()
 		return nil, err
 	}
@@ -72,6 +74,7 @@ func (o *Options) warnOfLongQueues(logger *zap.Logger) {
 func (o *Options) newRouter(pacific *time.Location) *router {
 	r := &router{
 		imageModels: o.ImageModels,
+		aliases:     o.aliases(),
 		hold:        o.Hold,
 		retry:       retryRules{attempts: o.Retry.Attempts, deadline: time.Duration(o.Retry.Deadline)},
 		pacing: pacing{
@@ -88,6 +91,9 @@ func (o *Options) newRouter(pacific *time.Location) *router {
 		tell:       func(string, map[string]any) {},
 		alarmed:    func(string, alarmChange) {},
 	}
+	if o.Inject != injectOff {
+		r.settings, r.modalities = o.settings, o.ResponseModalities
+	}
 	for _, l := range o.RateLimits {
 		r.limits = append(r.limits, l.rule())
 	}
@@ -99,16 +105,22 @@ func (o *Options) newRouter(pacific *time.Location) *router {
 
 // cleanup gives back what is shared with other configurations.
 func (g *gateway) cleanup() {
+	g.router.close()
 	g.state.remove(g)
 	g.state.release()
 }
 
 func (g *gateway) addUpstreams(ctx caddy.Context) error {
+	isTold := slices.ContainsFunc(g.options.Upstreams, func(u Upstream) bool { return u.Format != "" })
 	for i := range g.options.Upstreams {
 		option := &g.options.Upstreams[i]
 		u, err := option.provision(ctx)
 		if err != nil {
 			return fmt.Errorf("upstream %q: %w", option.Name, err)
+		}
+		u.aliases = g.router.aliases
+		if option.Format == "" {
+			u.guessFormat(isTold)
 		}
 		u.health = g.state.healthOf(option.Name, option.URL)
 		g.router.upstreams = append(g.router.upstreams, u)
@@ -189,7 +201,7 @@ func (g *gateway) open(r *http.Request, c call) *exchange {
 	x.deadline = deadlineOf(now, g.router.retry.deadline, r.Header.Get("X-Server-Timeout"))
 	x.isHurried = x.deadline.Before(now.Add(g.router.retry.deadline))
 	x.publish(r)
-	keep := g.router.retry.attempts > 1 || g.router.guardFor > 0 || len(g.router.limits) > 0
+	keep := g.router.retry.attempts > 1 || g.router.guardFor > 0 || len(g.router.limits) > 0 || g.router.mayTranslate(&c)
 	x.body = newRequestBody(r, g.completion(r, x), g.options.MaxBody, keep)
 	x.expect = func(s *station) expectation { return g.expectation(x, s) }
 	return x
@@ -201,6 +213,7 @@ func newExchange(r *http.Request, c call) *exchange {
 		ctx:           r.Context(),
 		call:          c,
 		model:         c.model,
+		contentType:   r.Header.Get("Content-Type"),
 		language:      strings.Join(r.Header["Accept-Language"], ","),
 		client:        clientVersion(r.Header),
 		clientProject: project,
@@ -222,10 +235,12 @@ func expander(r *http.Request) func(string) string {
 // completion is what the call's body must carry. What only some upstreams need
 // is left out for the others when it is sent.
 func (g *gateway) completion(r *http.Request, x *exchange) completion {
-	isForm := strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/")
 	c := completion{
 		vertex:  x.call.surface == surfaceVertex,
-		renames: x.call.namesModelInBody() && !isForm && g.router.mapsModels(),
+		renames: x.call.namesModelInBody() && !x.isForm() && g.router.mapsModels(&x.call),
+	}
+	if x.call.namesModelInBody() && !x.isForm() {
+		c.aliases = g.router.aliases
 	}
 	if g.options.Inject == injectOff || !x.call.completable() {
 		return c
@@ -239,9 +254,10 @@ func (g *gateway) completion(r *http.Request, x *exchange) completion {
 	return c
 }
 
-func (r *router) mapsModels() bool {
+// mapsModels tells whether a model may have another name at an upstream.
+func (r *router) mapsModels(c *call) bool {
 	for _, u := range r.upstreams {
-		if len(u.models) > 0 {
+		if len(u.models) > 0 || c.surface == surfaceOpenAI && (u.format == formatVertex) != c.isOpenAPI() {
 			return true
 		}
 	}
@@ -260,14 +276,13 @@ func (g *gateway) expectation(x *exchange, s *station) expectation {
 	wants := x.body.wants()
 	api := x.call.imageAPI()
 	return expectation{
-		stream:      x.call.events || x.call.array || x.call.surface == surfaceOpenAI && wants.stream,
-		image:       api || x.call.completable() && (wants.images || s.draws),
+		stream:      x.call.events || x.call.array || x.call.namesModelInBody() && wants.stream,
+		image:       api || x.call.mayDraw() && (wants.images || s.draws),
 		imageAPI:    api,
 		imagesAlone: wants.imagesAlone,
 		thoughts:    wants.thoughts,
 		noImage:     noImage(g.options.NoImage),
 		commitText:  g.options.StreamCommit == commitText,
-		unjudged:    x.call.surface == surfaceInteractions,
 	}
 }
 
@@ -284,7 +299,7 @@ func (g *gateway) abandoned(x *exchange) {
 // delivered accounts for a call whose answer has ended; err is how it broke off,
 // if it did so on the upstream's side.
 func (g *gateway) delivered(x *exchange, status int, err error) {
-	if err != nil {
+	if err != nil && !x.verdict.class.isBlock() { // which guard must not forget
 		x.verdict, x.cause = verdict{class: classTransient, reason: reasonUnavailable}, err
 	}
 	g.account(x, status)
@@ -294,13 +309,16 @@ func (g *gateway) delivered(x *exchange, status int, err error) {
 func (g *gateway) account(x *exchange, status int) {
 	wants := x.body.wants()
 	x.model = cmp.Or(x.model, wants.model)
+	if x.group != nil {
+		x.group.join()
+	}
 	now := g.router.now()
 	duration := now.Sub(x.arrived)
 	g.book(x, now)
 	g.notes.report(g.logger, x, wants.notes)
 	g.metrics.observe(x, duration)
 	x.trace()
-	if len(x.story) > 1 {
+	if x.attempts > 1 && slices.ContainsFunc(x.story, func(a *attempt) bool { return a.isRetry }) {
 		g.logger.Info("call took several attempts", append(x.logFields(status, duration), zap.Array("story", story(x.story)))...)
 	}
 	switch {
@@ -322,7 +340,7 @@ func (g *gateway) account(x *exchange, status int) {
 	case x.attempts == 0:
 		return
 	}
-	g.router.conclude(x)
+	x.each(g.router.conclude)
 	switch {
 	case x.verdict.class.isBlock():
 		g.logger.Warn("call was blocked", x.logFields(status, duration)...)
@@ -337,6 +355,7 @@ func (g *gateway) account(x *exchange, status int) {
 // the thought signatures in it belong.
 func (r *router) conclude(x *exchange) {
 	switch {
+	case x.attempts == 0: // one of a group that was not sent
 	case x.verdict.class.isBlock():
 		if !x.isRemembered { // it came late: then no attempt has followed
 			x.trip.remember(x.last, x.attempt)

@@ -141,7 +141,7 @@ var seen = []struct {
 	{"wait", func(x *exchange) any { return x.waited.Seconds() }},
 	{"verdict", func(x *exchange) any { return x.verdict.class.String() }},
 	{"reason", func(x *exchange) any { return x.verdict.reason }},
-	{"images", func(x *exchange) any { return x.facts.delivered() }},
+	{"images", func(x *exchange) any { return x.images() }},
 	{"tokens", func(x *exchange) any { return x.used().total() }},
 	{"cost", func(x *exchange) any { return x.cost() }},
 }

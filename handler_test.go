@@ -64,7 +64,7 @@ func upstreamAt(tb testing.TB, base string, transport http.RoundTripper) *upstre
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return &upstream{name: "fake", base: u, transport: transport, health: newHealth()}
+	return &upstream{name: "fake", base: u, transport: transport, health: newHealth(), takesVertex: true}
 }
 
 // stalled answers with the beginning of a body and ends it with its caller.

@@ -11,8 +11,13 @@ import (
 type station struct {
 	*upstream
 	model string // what it is asked for
-	draws bool   // the model makes images
+	draws bool   // an image may come of it
+	way   way    // how the call gets there
 	seats []seat // in the order in which they are tried
+
+	isUntold bool    // whether its form has words for the call is still to be found out
+	isEdit   bool    // of images, see course
+	dialect  dialect // what the other one of Google's APIs has to be told differently
 
 	rule   *limitRule // nil: no limits of the configuration
 	demand demand     // what the call takes of them
@@ -83,11 +88,22 @@ func (t *trip) seat(s *station, key *apiKey) seat {
 	switch {
 	case key != nil:
 		return seat{key: key, account: key.account, project: key.project}
+	case s.credential != nil:
+		return seat{account: vertexAccount(s.project), project: s.project}
 	case s.hasCredential:
 		return seat{account: "upstream-" + s.name, project: s.name}
 	}
 	// A key of Google's is another account at an aggregator.
 	return seat{account: t.x.clientProject + "@" + cmp.Or(s.base, t.x.base).Host, project: t.x.clientProject}
+}
+
+// vertexAccount is who is held responsible for calls with Google's credentials.
+func vertexAccount(project string) string { return "vertex-" + project }
+
+// attributed is a verdict that knows whose filter has spoken.
+func (s *station) attributed(v verdict) verdict {
+	v.isForeign = v.isForeign || s.format == formatOpenAI && v.class.isBlock()
+	return v
 }
 
 // scope is what shares a quota: an account and a model (wire §10).

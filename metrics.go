@@ -109,7 +109,7 @@ func (m *metrics) observe(x *exchange, duration time.Duration) {
 	if x.isLimited {
 		collectors.queue.Observe(x.queued.Seconds())
 	}
-	if n := x.facts.delivered(); n > 0 {
+	if n := x.images(); n > 0 {
 		collectors.images.WithLabelValues(model, x.upstream).Add(float64(n))
 	}
 	used := x.used()
@@ -126,10 +126,7 @@ func (m *metrics) observe(x *exchange, duration time.Duration) {
 // used is what all attempts have used: Google counts each.
 func (x *exchange) used() (sum usage) {
 	for _, a := range x.story {
-		sum.input += a.facts.usage.input
-		sum.output += a.facts.usage.output
-		sum.thinking += a.facts.usage.thinking
-		sum.image += a.facts.usage.image
+		sum.add(a.facts.usage)
 	}
 	return sum
 }
@@ -144,7 +141,7 @@ func knownReason(reason string) string {
 
 var isKnownReason = func() map[string]bool {
 	known := map[string]bool{
-		reasonEmpty: true, reasonUnavailable: true, reasonDeadline: true, reasonTooLarge: true, reasonMalformed: true,
+		reasonEmpty: true, reasonUnavailable: true, reasonDeadline: true, reasonTooLarge: true, reasonMalformed: true, reasonUnsupported: true,
 		reasonCancelled: true, reasonRepeated: true, reasonRateLimited: true, reasonOverBudget: true, reasonPaused: true,
 		"API_KEY_INVALID": true, "SERVICE_DISABLED": true, "IAM_PERMISSION_DENIED": true, "FAILED_PRECONDITION": true,
 	}

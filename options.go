@@ -30,6 +30,11 @@ type Options struct {
 	// of characters. Default: `*-image` and `*-image-*`.
 	ImageModels []string `json:"image_models,omitempty"`
 
+	// Other names for models, for clients that know a model by its nickname only.
+	// Where a pattern is for models, either name matches. Default, beneath the ones given: nano-banana is gemini-2.5-flash-image,
+	// nano-banana-2 gemini-3.1-flash-image, nano-banana-pro gemini-3-pro-image.
+	Aliases []Alias `json:"aliases,omitempty"`
+
 	// Whether requests are completed: `missing` adds what is missing, `off`
 	// leaves every request as it is. Default: `missing`.
 	Inject string `json:"inject,omitempty"`
@@ -273,6 +278,9 @@ func (o *Options) knownModels() []string {
 	}
 	for _, l := range o.RateLimits {
 		add(l.Match)
+	}
+	for _, a := range slices.Concat(defaultAliases, o.Aliases) {
+		models = append(models, a.Name, a.Model)
 	}
 	for _, u := range o.Upstreams {
 		for _, rule := range u.Models {

@@ -74,11 +74,20 @@ func TestPricesAndBudgetsInRange(t *testing.T) {
 // Models that the configuration names are known to metrics.
 func TestKnownModels(t *testing.T) {
 	o := &Options{
+		Aliases:    []Alias{{"nickname", "model"}},
 		RateLimits: []RateLimit{{Match: "limited"}, {Match: "all-*"}},
 		Upstreams:  []Upstream{{Models: []ModelRule{{Match: "asked", Model: "sent"}}, Prices: []Price{{Match: "priced"}, {Match: "?"}}}},
 	}
 	got := o.knownModels()[len(googleModels):]
-	if want := []string{"limited", "asked", "sent", "priced"}; !slices.Equal(got, want) {
+	for _, a := range defaultAliases {
+		if !slices.Contains(got, a.Name) || !slices.Contains(got, a.Model) {
+			t.Errorf("%q lacks %v", got, a)
+		}
+	}
+	got = slices.DeleteFunc(got, func(name string) bool {
+		return slices.ContainsFunc(defaultAliases, func(a Alias) bool { return name == a.Name || name == a.Model })
+	})
+	if want := []string{"limited", "nickname", "model", "asked", "sent", "priced"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -26,6 +26,34 @@ type Upstream struct {
 	// call.
 	URL string `json:"url"`
 
+	// What it speaks: `gemini`, the Gemini API; `vertex`, Vertex AI; or `openai`,
+	// the API of OpenAI and of most aggregators. Calls in another form are
+	// translated, and the answers back; calls that cannot be said in its form are
+	// not sent here. Default: `gemini`.
+	Format string `json:"format,omitempty"`
+
+	// By which endpoint an `openai` upstream makes images: `images`, for
+	// /v1/images/generations and /v1/images/edits, or `chat`, for
+	// /v1/chat/completions with image output. Default: `images`.
+	ImagesBy string `json:"images_by,omitempty"`
+
+	// The Google Cloud project that calls to a `vertex` upstream belong to.
+	// Default: that of the credentials. Without either, calls go to the paths of
+	// express mode, with an API key, and calls in Vertex AI's own form stay with
+	// the project that they name.
+	Project string `json:"project,omitempty"`
+
+	// The location of a `vertex` upstream, such as europe-west4. Its URL has to
+	// fit. Default: `global`.
+	Location string `json:"location,omitempty"`
+
+	// The file with the credentials for a `vertex` upstream: of a service account,
+	// of a workload identity federation, or of a user. Placeholders are resolved when the
+	// configuration is loaded. Default: if there is a project and neither a key nor
+	// an Authorization among the headers, what Google's libraries find in the
+	// environment (application default credentials).
+	Credentials string `json:"credentials,omitempty"`
+
 	// The keys to use instead of the client's own, in turn. Default: none, and
 	// the client's own key is passed on.
 	APIKeys []APIKey `json:"api_keys,omitempty"`
@@ -114,6 +142,10 @@ func (u *Upstream) provision(ctx caddy.Context) (*upstream, error) {
 		budget:        u.Budget,
 		headers:       u.HeaderUp,
 		hasCredential: setsCredential(u.HeaderUp),
+		format:        formats[u.Format],
+		imagesByChat:  u.ImagesBy == imagesByChat,
+		project:       u.Project,
+		location:      cmp.Or(u.Location, "global"),
 	}
 	var err error
 	if !u.proxied {
@@ -127,8 +159,10 @@ func (u *Upstream) provision(ctx caddy.Context) (*upstream, error) {
 	if err = up.headers.Provision(ctx); err != nil {
 		return nil, fmt.Errorf("header_up: %w", err)
 	}
-	up.transport, err = u.loadTransport(ctx)
-	return up, err
+	if up.transport, err = u.loadTransport(ctx); err != nil {
+		return nil, err
+	}
+	return up, u.findCredential(ctx, up)
 }
 
 // resolveKeys looks up the keys, as far as that can be done for all calls. No

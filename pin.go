@@ -28,7 +28,7 @@ func (r *router) pinned(x *exchange) *tie {
 // home is where files are uploaded to, and signatures assumed to come from. A
 // call that lacks the first key has no project there.
 func (r *router) home(x *exchange) tie {
-	u := r.upstreams[0]
+	u := r.nativeTo(&x.call)
 	if len(u.keys) == 0 {
 		return tie{Upstream: u.name}
 	}

@@ -22,6 +22,9 @@ func (t *trip) weigh() error {
 				return err
 			}
 			m, _ = measure(t.x.body.content(), &t.x.call) // what is no JSON counts as far as it goes
+			if t.x.isPart {
+				m.asked = 1
+			}
 			known = true
 		}
 		n := m.need(&t.x.call, s.model, s.draws)

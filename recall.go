@@ -112,10 +112,10 @@ func (t *trip) recall(p *phrasing) (record *blockRecord, accounts []string) {
 	var of prints
 	now := t.now()
 	t.seats(func(s *station, at *seat) {
-		if !t.state.guard.knows(at.account, now) {
+		if !t.state.guard.knows(at.account, now) || s.isUntold && !t.canTell(s) {
 			return
 		}
-		rd := t.renderingOf(s, p)
+		rd := t.printable(s, t.renderingOf(s, p))
 		if quick, err := of.quick(t.x, rd, s.model); err != nil || !t.state.guard.suspects(at.account, quick, now) {
 			return
 		}
@@ -192,11 +192,12 @@ func (t *trip) remember(l *leg, a *attempt) {
 		return
 	}
 	var of prints
-	quick, err := of.quick(t.x, l.sent, l.model)
+	sent := t.printable(l.station, l.sent)
+	quick, err := of.quick(t.x, sent, l.model)
 	if err != nil {
 		return
 	}
-	strong, err := of.strong(t.x, l.sent, l.model)
+	strong, err := of.strong(t.x, sent, l.model)
 	if err != nil {
 		return
 	}
@@ -217,13 +218,14 @@ var guarded = map[string]bool{"SAFETY": true, reasonImageSafety: true, reasonCon
 type prints struct {
 	omit     additions
 	model    string
+	isOther  bool // it is sent in another form, which differs by upstream
 	quickly  *uint64
 	strongly *[16]byte
 }
 
 func (p *prints) of(rd rendering, model string) {
-	if p.model != model || p.omit != rd.omit {
-		*p = prints{omit: rd.omit, model: model}
+	if p.model != model || p.omit != rd.omit || p.isOther || rd.layout != nil {
+		*p = prints{omit: rd.omit, model: model, isOther: rd.layout != nil}
 	}
 }
 

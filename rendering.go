@@ -16,6 +16,11 @@ type rendering struct {
 	// edits of the prompt, in order. They touch nothing that has been completed,
 	// and there are none before the body is complete.
 	edits []edit
+	// emptied are the closing brackets of what edits leave empty.
+	emptied []int64
+	// layout is the body in another form, which has all of the above in it; nil for the
+	// client's form.
+	layout *layout
 }
 
 // additions are kinds of what is added to a request.
@@ -64,7 +69,7 @@ func (d *rendering) resolve(slots []slot) []edit {
 			}
 		case s.kind&d.omit != 0:
 			continue
-		case s.joins && (len(edits) == 0 || edits[len(edits)-1].at != s.at):
+		case (s.joins || slices.Contains(d.emptied, s.at)) && (len(edits) == 0 || edits[len(edits)-1].at != s.at):
 			insert = insert[len(","):]
 		}
 		edits = append(edits, edit{s.at, s.remove, insert})

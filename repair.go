@@ -208,7 +208,7 @@ func rejected(e *googleError) additions {
 // added here, or puts the documented placeholder where a thought signature is
 // missing (wire §2 and §6).
 func (t *trip) repair(l *leg, e *googleError) bool {
-	if unknown := rejected(e) & t.x.body.added() &^ l.sent.omit; unknown != 0 {
+	if unknown := rejected(e) & t.added(l) &^ l.sent.omit; unknown != 0 {
 		t.omit |= unknown
 		t.mended = "repaired by leaving out " + unknown.String()
 		return true

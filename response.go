@@ -25,7 +25,7 @@ func (x *exchange) response(in *http.Request) *http.Response {
 		return x.finished(x.res, in)
 	}
 	e := x.error(x.verdict, x.status)
-	e.detail, e.refusal = x.detail, x.refusal
+	e.detail, e.refusal, e.foreign = x.detail, x.refusal, x.foreign
 	if x.refusal != nil {
 		e.upstream = x.refusal.upstream // that was meant
 	}
@@ -51,6 +51,14 @@ func (e *apiError) body(s surface) []byte {
 		return e.openAI()
 	}
 	return e.native()
+}
+
+// late is the error as it stands in a stream.
+func (e *apiError) late(s surface) []byte {
+	if s == surfaceInteractions {
+		return e.interaction()
+	}
+	return e.body(s)
 }
 
 // response is the error as an upstream could have sent it.
@@ -103,10 +111,16 @@ func (x *exchange) proxyStatus() string {
 
 // details are the reason of the verdict and what had to be done to the call.
 func (x *exchange) details() string {
-	if x.repaired == "" {
-		return x.verdict.reason
+	said := make([]string, 0, 3)
+	for _, text := range []string{x.verdict.reason, x.repaired} {
+		if text != "" {
+			said = append(said, text)
+		}
 	}
-	return strings.TrimPrefix(x.verdict.reason+"; "+x.repaired, "; ")
+	if len(x.dropped) > 0 {
+		said = append(said, "dropped "+strings.Join(x.dropped, ", "))
+	}
+	return strings.Join(said, "; ")
 }
 
 // faultOf names a network failure in the words of RFC 9209 §2.3. The words of

@@ -16,7 +16,10 @@ import (
 // it waits, repairs, rephrases or reroutes as the table of decisions says. It
 // knows no Caddy, so that plain Go tests reach all of it.
 type router struct {
-	upstreams   []*upstream // in order of preference; at least one
+	upstreams   []*upstream       // in order of preference; at least one
+	aliases     map[string]string // names of models that clients may use
+	settings    []SafetySetting   // what to set, and
+	modalities  []string          // what to ask for, where a call that is translated says nothing; nil with inject off
 	limits      []*limitRule
 	imageModels []string
 	hold        int64 // the most of one answer that may wait for its verdict, in bytes
@@ -54,6 +57,11 @@ type exchange struct {
 	language string   // Accept-Language
 	base     *url.URL // where to send what has no upstream of its own
 
+	contentType string // of the body
+	brief       *brief // what it asks for, once it has to be translated
+	group       *group // of calls that were made of this one; nil: it is one
+	isPart      bool   // of such a group
+
 	expand func(text string) string // replaces the placeholders of the request; nil: there are none
 	keys   map[*upstream][]*apiKey  // as this call has them; see keysOf
 
@@ -75,6 +83,7 @@ type exchange struct {
 	isLimited bool          // it was under limits of the configuration
 	story     []*attempt    // all of them, in order
 	repaired  string        // what had to be changed, for Proxy-Status
+	dropped   []string      // fields that the upstream's form has no word for, likewise
 	trip      *trip
 	last      *leg
 }
@@ -100,15 +109,42 @@ func (r *router) RoundTrip(in *http.Request) (*http.Response, error) {
 	if x.forwarded() {
 		return r.forward(in, x)
 	}
-	if err := r.travel(in, x); err != nil {
-		return nil, err
+	switch g, err := r.split(x); {
+	case err != nil:
+		x.badBody(err)
+	case g != nil:
+		return g.travel(r, in)
+	default:
+		if err = r.travel(in, x); err != nil {
+			return nil, err
+		}
 	}
 	return x.response(in), nil
 }
 
-// forward passes a call on to the first upstream, untouched and unjudged.
+// close ends what goes on beside the calls.
+func (r *router) close() {
+	for _, u := range r.upstreams {
+		if u.credential != nil {
+			u.credential.close()
+		}
+	}
+}
+
+// nativeTo is the first upstream that speaks the form in which a call is written, else the
+// first of all.
+func (r *router) nativeTo(c *call) *upstream {
+	for _, u := range r.upstreams {
+		if u.speaks(c) {
+			return u
+		}
+	}
+	return r.upstreams[0]
+}
+
+// forward passes a call on untouched and unjudged.
 func (r *router) forward(in *http.Request, x *exchange) (*http.Response, error) {
-	u := r.upstreams[0]
+	u := r.nativeTo(&x.call)
 	var key *apiKey
 	if len(u.keys) > 0 {
 		if key = x.keysOf(u)[0]; key == nil { // always the same: files belong to its project
@@ -117,7 +153,16 @@ func (r *router) forward(in *http.Request, x *exchange) (*http.Response, error) 
 		}
 	}
 	x.attempt, x.attempts = &attempt{upstream: u.name}, 1
-	out := u.request(u.context(x), in, x, key)
+	ctx := u.context(x)
+	if u.credential != nil {
+		token, err := u.credential.token(ctx)
+		if err != nil {
+			x.unanswered(x, err)
+			return x.response(in), nil
+		}
+		key = &apiKey{secret: token, isToken: true}
+	}
+	out := u.request(ctx, in, x, key, course{way: wayAsIs})
 	x.setBody(out, in, rendering{})
 	res, err := u.transport.RoundTrip(out)
 	if err == nil {

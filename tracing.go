@@ -56,10 +56,17 @@ func (x *exchange) operation() string {
 	return "generate_content"
 }
 
-// provider is what the conventions call who is asked, by the API that the call
-// is written for.
+// provider is what the conventions call who is asked: by the upstream's form, or by
+// the call's where the upstream takes more than one.
 func (x *exchange) provider() string {
-	if x.call.surface == surfaceVertex || x.call.project != "" {
+	asked := formatGemini
+	if x.at != nil {
+		asked = x.at.format
+	}
+	switch {
+	case asked == formatOpenAI:
+		return "openai"
+	case asked == formatVertex, (x.at == nil || x.at.takesVertex) && x.call.project != "":
 		return "gcp.vertex_ai"
 	}
 	return "gcp.gemini"

@@ -38,16 +38,18 @@ func (r *router) plan(x *exchange) (*trip, error) {
 	}
 	x.model = cmp.Or(x.model, x.body.wants().model)
 	if x.model == "" && x.call.namesModelInBody() {
-		if err := x.body.readAll(); err != nil {
+		if err := x.findModel(); err != nil {
 			return nil, err
 		}
-		x.model = x.body.wants().model
 	}
 	t := &trip{router: r, x: x, stations: make([]station, 0, len(r.upstreams))}
 	for _, u := range r.upstreams {
 		if s := t.station(u); len(s.seats) > 0 { // else the call has none of its keys
 			t.stations = append(t.stations, s)
 		}
+	}
+	if err := t.chart(); err != nil {
+		return nil, err
 	}
 	if !x.body.complete() && (t.mattersWhere() || t.isSuspect()) {
 		// What decides may stand anywhere in the body.
@@ -60,6 +62,21 @@ func (r *router) plan(x *exchange) (*trip, error) {
 		return nil, err
 	}
 	return t, t.recallBlocks()
+}
+
+// findModel looks for the model in all of the body.
+func (x *exchange) findModel() error {
+	if err := x.body.readAll(); err != nil {
+		return err
+	}
+	x.model = x.body.wants().model
+	if x.call.method != "images.edits" || !x.isForm() {
+		return nil
+	}
+	if x.understandBody() == nil { // else the upstream may understand it
+		x.model = x.brief.model
+	}
+	return nil
 }
 
 // next chooses where the call goes: to the upstream that can take it first, and
@@ -160,6 +177,9 @@ func (t *trip) depart() (leg, bool) {
 		return leg{}, false
 	}
 	l, ok := t.next(now)
+	for ok && !t.canTell(l.station) {
+		l, ok = t.next(now)
+	}
 	switch {
 	case !ok || !t.isInTime(0, now): // an upload can take longer than the deadline
 		return l, false
@@ -296,6 +316,7 @@ func (t *trip) visit(in *http.Request, l *leg) (a *attempt) {
 	t.lined, t.isPaidFor = time.Time{}, false
 	t.x.repaired = cmp.Or(l.repaired, t.x.repaired)
 	l.sent = t.renderingOf(l.station, &t.phrasing)
+	t.x.dropped = t.droppedFrom(l)
 	a = t.send(in, l)
 	t.diagnose(l, a)
 	if !a.isUnfair && t.x.ctx.Err() == nil {
@@ -334,13 +355,19 @@ func (t *trip) diagnose(l *leg, a *attempt) {
 func (t *trip) renderingOf(s *station, p *phrasing) rendering {
 	rd := rendering{omit: t.omit | t.refusedBy(s), edits: p.edits}
 	if t.x.call.namesModelInBody() {
-		rd.model = s.mapModel
+		rd.model = s.nameFor(&t.x.call)
 	}
 	if !s.draws {
 		rd.omit |= addedModalities
 	}
 	if len(t.signed) > 0 { // never in the turn that is rephrased
 		rd.edits = merged(p.edits, t.signed)
+	}
+	switch {
+	case s.way > wayAsIs:
+		rd.layout = t.translated(s, rd)
+	case len(s.dialect.edits) > 0:
+		rd.edits, rd.emptied = merged(rd.edits, s.dialect.edits), s.dialect.emptied
 	}
 	return rd
 }

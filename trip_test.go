@@ -41,6 +41,7 @@ func newJourney(t *testing.T, o Options, upstreams ...*upstream) *journey {
 	for _, u := range upstreams {
 		u.base = upstreamAt(t, "http://"+u.name, nil).base
 		u.transport, u.health, u.probe = j.of(u), newHealth(), 5*time.Minute
+		u.takesVertex = u.format == formatGemini
 	}
 	if o.Retry == nil {
 		o.Retry = &Retry{Jitter: new(float64)}

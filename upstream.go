@@ -26,6 +26,13 @@ type upstream struct {
 	name          string
 	base          *url.URL // scheme, host and an optional path prefix; nil: the address of the request
 	transport     http.RoundTripper
+	format        format
+	takesVertex   bool   // calls in the form of Vertex AI as well, as they are; see guessFormat
+	imagesByChat  bool   // of those that speak OpenAI's API
+	project       string // of Vertex AI; empty in express mode
+	location      string
+	credential    *credential // of Vertex AI; nil: keys
+	aliases       map[string]string
 	keys          []*apiKey // empty: the client's own key is passed on
 	models        []ModelRule
 	acceptBlocked bool          // may receive prompts that were blocked elsewhere
@@ -45,6 +52,7 @@ type apiKey struct {
 	project string // whose limits it counts against, for people
 	account string // the same for machines: no two have one by accident
 	id      string // by which it is known in memory and logs: a hash
+	isToken bool   // an access token, which is no key to Google
 	// pattern makes a key for each call, of placeholders that only a request
 	// knows; nil for a key that is the same for all calls.
 	pattern *APIKey
@@ -128,40 +136,23 @@ func projectName(text string) string {
 	return strings.TrimSpace(string(printable[:min(len(printable), maxProjectName)]))
 }
 
-// mapModel says what to ask for instead of a model; the first rule decides.
+// mapModel says what to ask for instead of a model; the first rule decides. Rules
+// can be for an alias, and for the model that it stands for.
 func (u *upstream) mapModel(model string) string {
-	for _, rule := range u.models {
-		if matches(rule.Match, model) {
-			return rule.Model
-		}
+	mapped, isMapped := u.replacement(model)
+	if known, isAlias := u.aliases[bareModel(model)]; isAlias && !isMapped {
+		mapped, _ = u.replacement(known)
 	}
-	return model
+	return mapped
 }
 
-// request is a call as it goes to the upstream with one of its keys, or with
-// the client's own.
-func (u *upstream) request(ctx context.Context, in *http.Request, x *exchange, key *apiKey) *http.Request {
-	target := u.url(in.URL, x, key)
-	out := (&http.Request{
-		Method:     in.Method,
-		URL:        target,
-		Host:       target.Host,
-		Proto:      "HTTP/1.1",
-		ProtoMajor: 1,
-		ProtoMinor: 1,
-		Header:     u.header(in.Header, x, key),
-	}).WithContext(ctx)
-	if u.base == nil {
-		out.Host = in.Host // as the proxy around it has set it
+func (u *upstream) replacement(model string) (name string, isMapped bool) {
+	for _, rule := range u.models {
+		if matches(rule.Match, model) {
+			return rule.Model, true
+		}
 	}
-	if u.headers != nil {
-		out.Header = out.Header.Clone() // its values are shared with the client's request
-		u.headers.ApplyToRequest(out)
-	}
-	if _, ok := out.Header["User-Agent"]; !ok {
-		out.Header["User-Agent"] = []string{""} // or net/http sends its own
-	}
-	return out
+	return model, false
 }
 
 // context is that of one attempt. It is made from that of the call, not from
@@ -200,125 +191,4 @@ func (c attemptContext) Value(key any) any {
 		return nil
 	}
 	return value
-}
-
-// url puts the path of a call behind the upstream's prefix. The path is taken
-// in its escaped form, in which clients distinguish "%3A" from ":".
-func (u *upstream) url(in *url.URL, x *exchange, key *apiKey) *url.URL {
-	base := u.base
-	if base == nil {
-		base = x.base
-	}
-	escaped, query := in.EscapedPath(), in.RawQuery
-	if x.forwarded() {
-		query = x.query
-	} else if model := u.mapModel(x.call.model); x.call.model != "" && model != x.call.model {
-		escaped = escaped[:x.call.modelAt] + model + escaped[x.call.modelEnd:]
-	}
-	if key != nil {
-		query = withoutKey(query)
-	}
-	escaped = strings.TrimSuffix(base.EscapedPath(), "/") + escaped
-	out := &url.URL{Scheme: base.Scheme, Host: base.Host, RawQuery: query}
-	out.Path, out.RawPath = escaped, escaped
-	if unescaped, err := url.PathUnescape(escaped); err == nil {
-		out.Path = unescaped
-	}
-	return out
-}
-
-// isCredential recognises the fields of a query that prove who is calling.
-func isCredential(name string) bool {
-	if unescaped, err := url.QueryUnescape(name); err == nil {
-		name = unescaped
-	}
-	return name == "key" || name == "access_token"
-}
-
-// withoutKey takes credentials out of a query and leaves the rest as it is.
-func withoutKey(query string) string {
-	kept := make([]string, 0, 4)
-	for field := range strings.SplitSeq(query, "&") {
-		if key, _, _ := strings.Cut(field, "="); !isCredential(key) {
-			kept = append(kept, field)
-		}
-	}
-	return strings.Join(kept, "&")
-}
-
-// neededPrefixes begin the names of Google's own request headers: what Vertex
-// AI bills a call to, and the apps that a key is restricted to.
-var neededPrefixes = []string{"X-Goog-", "X-Vertex-", "X-Android-", "X-Ios-"}
-
-func hasPrefix(name string, prefixes []string) bool {
-	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
-}
-
-// neededHeaders are the other request headers that mean something to a
-// provider. The rest is the client's and the network's business: cookies,
-// addresses, referrers.
-var neededHeaders = map[string]bool{
-	"Accept":           true,
-	"Accept-Language":  true,
-	"Api-Revision":     true,
-	"Authorization":    true,
-	"Content-Type":     true,
-	"User-Agent":       true,
-	"X-Server-Timeout": true,
-}
-
-// header selects what goes to the upstream. Generate calls carry only what is
-// needed, and no Accept-Encoding, so that the transport undoes the compression
-// it asks for. Other calls keep their headers.
-func (u *upstream) header(in http.Header, x *exchange, key *apiKey) http.Header {
-	out := make(http.Header, 8)
-	for name, values := range in {
-		needed := neededHeaders[name] || hasPrefix(name, neededPrefixes)
-		if x.forwarded() {
-			needed = !notForwarded[name]
-		}
-		if needed {
-			out[name] = values
-		}
-	}
-	if x.forwarded() && len(x.apiKey) > 0 {
-		out[apiKeyHeader] = x.apiKey
-	}
-	if key != nil {
-		key.authorize(out, &x.call)
-	}
-	return out
-}
-
-// keyIn finds a credential in a query.
-func keyIn(query string) string {
-	for field := range strings.SplitSeq(query, "&") {
-		if key, value, _ := strings.Cut(field, "="); isCredential(key) {
-			return value
-		}
-	}
-	return ""
-}
-
-// notForwarded are the headers that stay here even if all others go: what this
-// server's proxy adds about the client, and what the client keeps for this site.
-var notForwarded = map[string]bool{
-	"Cookie":            true,
-	"Forwarded":         true,
-	"Via":               true,
-	"X-Forwarded-For":   true,
-	"X-Forwarded-Host":  true,
-	"X-Forwarded-Proto": true,
-}
-
-// authorize replaces the client's credentials by the key.
-func (k *apiKey) authorize(h http.Header, c *call) {
-	delete(h, "Authorization")
-	delete(h, apiKeyHeader)
-	delete(h, "X-Goog-User-Project") // names who pays for the client's own token
-	if c.surface == surfaceOpenAI {
-		h["Authorization"] = []string{"Bearer " + k.secret}
-		return
-	}
-	h[apiKeyHeader] = []string{k.secret}
 }

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// isCredential recognises the fields of a query that prove who is calling.
+func isCredential(name string) bool {
+	if unescaped, err := url.QueryUnescape(name); err == nil {
+		name = unescaped
+	}
+	return name == "key" || name == "access_token"
+}
+
+// withoutKey takes credentials out of a query and leaves the rest as it is.
+func withoutKey(query string) string {
+	kept := make([]string, 0, 4)
+	for field := range strings.SplitSeq(query, "&") {
+		if key, _, _ := strings.Cut(field, "="); !isCredential(key) {
+			kept = append(kept, field)
+		}
+	}
+	return strings.Join(kept, "&")
+}
+
+// neededPrefixes begin the names of Google's own request headers: what Vertex
+// AI bills a call to, and the apps that a key is restricted to.
+var neededPrefixes = []string{"X-Goog-", "X-Vertex-", "X-Android-", "X-Ios-"}
+
+// neededByOpenAI begin the names of OpenAI's: the organization and project to bill.
+var neededByOpenAI = []string{"Openai-"}
+
+func hasPrefix(name string, prefixes []string) bool {
+	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+}
+
+// neededHeaders are the other request headers that mean something to a
+// provider. The rest is the client's and the network's business: cookies,
+// addresses, referrers.
+var neededHeaders = map[string]bool{
+	"Accept":           true,
+	"Accept-Language":  true,
+	"Api-Revision":     true,
+	"Authorization":    true,
+	"Content-Type":     true,
+	"User-Agent":       true,
+	"X-Server-Timeout": true,
+}
+
+// header selects what goes to the upstream. Generate calls carry only what is
+// needed, and no Accept-Encoding, so that the transport undoes the compression
+// it asks for. Other calls keep their headers.
+func (u *upstream) header(in *http.Request, x *exchange, key *apiKey, c course) http.Header {
+	prefixes := neededPrefixes
+	if u.format == formatOpenAI {
+		prefixes = neededByOpenAI
+	}
+	out := make(http.Header, 8)
+	for name, values := range in.Header {
+		needed := neededHeaders[name] || hasPrefix(name, prefixes)
+		if x.forwarded() {
+			needed = !notForwarded[name]
+		}
+		if needed {
+			out[name] = values
+		}
+	}
+	if x.forwarded() && len(x.apiKey) > 0 {
+		out[apiKeyHeader] = x.apiKey
+	}
+	switch isBearer := u.takesBearer(&x.call, c); {
+	case key != nil:
+		key.authorize(out, isBearer)
+	case u.hasCredential:
+		new(apiKey).authorize(out, isBearer) // which leaves the place to header_up
+	case !x.forwarded() && (c.translates() || x.call.surface == surfaceGemini && u.format == formatVertex):
+		ownKey(in).authorize(out, isBearer)
+	}
+	return out
+}
+
+// takesBearer tells that keys go into the field Authorization, as OpenAI's clients
+// send them.
+func (u *upstream) takesBearer(call *call, c course) bool {
+	return u.format == formatOpenAI || call.surface == surfaceOpenAI && !c.translates()
+}
+
+// ownKey is the client's own key, for a form that has another place for it.
+func ownKey(in *http.Request) *apiKey {
+	for _, secret := range []string{in.Header.Get(apiKeyHeader), keyIn(in.URL.RawQuery)} {
+		if secret != "" {
+			return &apiKey{secret: secret}
+		}
+	}
+	secret := bearer(in.Header.Get("Authorization"))
+	return &apiKey{secret: secret, isToken: strings.HasPrefix(secret, "ya29.")} // Google's access tokens
+}
+
+// keyIn finds a credential in a query.
+func keyIn(query string) string {
+	for field := range strings.SplitSeq(query, "&") {
+		if key, value, _ := strings.Cut(field, "="); isCredential(key) {
+			return value
+		}
+	}
+	return ""
+}
+
+// notForwarded are the headers that stay here even if all others go: what this
+// server's proxy adds about the client, and what the client keeps for this site.
+var notForwarded = map[string]bool{
+	"Cookie":            true,
+	"Forwarded":         true,
+	"Via":               true,
+	"X-Forwarded-For":   true,
+	"X-Forwarded-Host":  true,
+	"X-Forwarded-Proto": true,
+}
+
+// authorize replaces the client's credentials by the key, or token.
+func (k *apiKey) authorize(h http.Header, isBearer bool) {
+	delete(h, "Authorization")
+	delete(h, apiKeyHeader)
+	delete(h, "X-Goog-User-Project") // names who pays for the client's own token
+	switch {
+	case k.secret == "":
+	case isBearer || k.isToken:
+		h["Authorization"] = []string{"Bearer " + k.secret}
+	default:
+		h[apiKeyHeader] = []string{k.secret}
+	}
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// maxErrorBody is how much of an error is read to understand it; Google's are
+// at most a few kilobytes.
+const maxErrorBody = 64 << 10
+
+// refused reads an answer that is an error already. Should nothing better come,
+// it goes to the client as it is, with the Retry-After that Google leaves out.
+func (t *trip) refused(a *attempt, l *leg, res *http.Response) {
+	if res.StatusCode < 400 { // no answer of this API; to follow a redirect is to give away the key
+		_ = res.Body.Close()
+		a.verdict, a.status = verdict{class: classTransient, reason: reasonEmpty}, http.StatusServiceUnavailable
+		return
+	}
+	body := decoded(res)
+	head, err := io.ReadAll(io.LimitReader(body, maxErrorBody))
+	res.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), body), body}
+	t.understand(a, l, res, head)
+	if err != nil {
+		a.discard()
+		a.status, a.fault, a.cause = res.StatusCode, faultOf(err), err
+		a.verdict.reason = cmp.Or(a.verdict.reason, reasonUnavailable)
+		a.detail = fmt.Sprintf("the upstream %q answered with this error, which broke off (%s)", a.upstream, a.fault)
+	}
+}
+
+// unanswered finds out why there is no answer.
+func (a *attempt) unanswered(x *exchange, err error) {
+	if cause := x.bodyError(err); cause != nil {
+		a.badBody(cause)
+		return
+	}
+	a.fault, a.cause = faultOf(err), err
+	a.verdict, a.status = verdict{class: classTransient, reason: reasonUnavailable}, http.StatusServiceUnavailable
+	if isTimeout(err) {
+		a.verdict.reason, a.status = reasonDeadline, http.StatusGatewayTimeout
+	}
+	a.detail = fmt.Sprintf("no answer came from the upstream %q (%s)", a.upstream, a.fault)
+}
+
+// bodyError is why the client's body failed, if that is what ended the attempt.
+func (x *exchange) bodyError(err error) error {
+	if errors.Is(err, errBase64) {
+		return err
+	}
+	if x.body != nil {
+		return x.body.err()
+	}
+	if overSite, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return overSite
+	}
+	return nil
+}
+
+// badBody is the end of a request whose body cannot be sent on.
+func (a *attempt) badBody(cause error) {
+	a.verdict = verdict{class: classClient, reason: reasonMalformed}
+	a.status = http.StatusBadRequest
+	var malformed *jsonError
+	var overSite *http.MaxBytesError // a limit of the site's own, set with request_body
+	switch {
+	case errors.Is(cause, errTooLarge), errors.As(cause, &overSite):
+		a.verdict.reason, a.status = reasonTooLarge, http.StatusRequestEntityTooLarge
+	case errors.Is(cause, errNoRoom):
+		a.verdict.reason, a.status = reasonTooLarge, http.StatusRequestEntityTooLarge
+		a.detail = "the request is too large to be kept in memory, and the temporary folder cannot be written"
+		a.cause = cause
+	case errors.Is(cause, errBase64):
+		a.detail = "an image of the request is no image, so that it could not be sent on: " + cause.Error()
+	case errors.As(cause, &malformed):
+		a.detail = "the request body is not JSON, so that it could not be completed: " + malformed.Error()
+	default:
+		a.detail = "the request body could not be read to its end"
+	}
+}
