@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ func TestAdapt(t *testing.T) {
 		t.Fatalf("no tests in adapt: %v", err)
 	}
 	t.Setenv("CADDYTEST_KEY", upstreamKey)
+	t.Setenv("CADDYTEST_CREDENTIALS", serviceAccount(t))
 	for _, name := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(name), ".caddyfiletest"), func(t *testing.T) {
 			caddyfile, want, ok := strings.Cut(readFile(t, name), "\n----------\n")
@@ -74,6 +76,11 @@ func indented(t *testing.T, config []byte) string {
 // each error names the fix.
 func TestRefusedConfigs(t *testing.T) {
 	t.Setenv("CADDYTEST_KEY", upstreamKey)
+	upstreamWith := func(members string) string { return `"upstreams":[{"name":"a","url":"http://a",` + members + `}]` }
+	missing := filepath.Join(t.TempDir(), "missing.json")
+	notes := fileOf(t, upstreamKey)
+	untyped := fileOf(t, `{"private_key":"`+upstreamKey+`"}`)
+	projectless := fileOf(t, `{"type":"authorized_user","client_id":"b","client_secret":"`+upstreamKey+`","refresh_token":"`+upstreamKey+`"}`)
 	for _, c := range []struct{ name, options, want string }{
 		{"category", `"safety_settings":[{"category":"HATE","threshold":"OFF"}]`, `safety_settings: "HATE" is not one of the categories that can be set: HARASSMENT, HATE_SPEECH, SEXUALLY_EXPLICIT, DANGEROUS_CONTENT`},
 		{"threshold", `"safety_settings":[{"category":"HARM_CATEGORY_HARASSMENT","threshold":"NONE"}]`, `safety_settings: "NONE" is not one of BLOCK_NONE, OFF`},
@@ -125,6 +132,27 @@ func TestRefusedConfigs(t *testing.T) {
 		{"header_up regexp", `"upstreams":[{"name":"a","url":"http://a","header_up":{"replace":{"X":[{"search_regexp":"("}]}}}]`, `upstream "a": header_up: replacement 0 for header field 'X'`},
 		{"transport", `"upstreams":[{"name":"a","url":"http://a","transport":{"protocol":"gemini"}}]`, `upstream a: transport: gemini cannot be inside itself`},
 		{"URL", `"upstreams":[{"name":"a","url":"generativelanguage.googleapis.com"}]`, `upstream a: "generativelanguage.googleapis.com" is not a URL such as https://generativelanguage.googleapis.com`},
+		{"alias", `"aliases":[{"name":"a/b","model":"c"}]`, `alias: "a/b" and "c" are not the names of models`},
+		{"alias without name", `"aliases":[{"model":"c"}]`, `alias: "" and "c" are not the names of models`},
+		{"alias without model", `"aliases":[{"name":"a"}]`, `alias: "a" and "" are not the names of models`},
+		{"aliases", `"aliases":[{"name":"a","model":"b"},{"name":"a","model":"b"}]`, `alias a is given twice`},
+		{"format", upstreamWith(`"format":"grpc"`), `upstream a: format: "grpc" is not one of gemini, openai, vertex`},
+		{"images_by of no format", upstreamWith(`"images_by":"chat"`), `upstream a: format: only openai has two endpoints for images; take "chat" away`},
+		{"images_by of Vertex", upstreamWith(`"format":"vertex","images_by":"images"`), `upstream a: format: only openai has two endpoints for images; take "images" away`},
+		{"images_by", upstreamWith(`"format":"openai","images_by":"video"`), `format openai: "video" is not one of images, chat`},
+		{"project", upstreamWith(`"project":"b"`), `upstream a: project belongs to Vertex AI; add format vertex, or take the line away`},
+		{"project of another format", upstreamWith(`"format":"gemini","project":"b"`), `upstream a: project belongs to Vertex AI; add format vertex, or take the line away`},
+		{"project with a slash", upstreamWith(`"format":"vertex","project":"b/c"`), `upstream a: project: "b/c" cannot be part of a path`},
+		{"location", upstreamWith(`"format":"vertex","location":"b"`), `upstream a: location needs a project; add one, or credentials that name one`},
+		{"location of express mode", upstreamWith(`"format":"vertex","location":"b","api_keys":[{"key":"c"}]`), `upstream a: location needs a project; add one, or credentials that name one`},
+		{"credentials", upstreamWith(`"format":"openai","credentials":"b"`), `upstream a: credentials belongs to Vertex AI; add format vertex, or take the line away`},
+		{"credentials and key", upstreamWith(`"format":"vertex","credentials":"b","api_keys":[{"key":"c"}]`), `upstream a: credentials and api_key exclude each other; keep one`},
+		{"credentials that are not there", upstreamWith(`"format":"vertex","credentials":"` + missing + `"`), `upstream "a": credentials: open ` + missing + `: no such file or directory`},
+		{"credentials in no JSON", upstreamWith(`"format":"vertex","credentials":"` + notes + `"`), `upstream "a": credentials: ` + notes + ` is not one of Google's JSON files`},
+		{"credentials of no type", upstreamWith(`"format":"vertex","credentials":"` + untyped + `"`), `upstream "a": credentials: ` + untyped + ` is of no type that is known; it must be that of a service account, a user, or a workload identity federation`},
+		{"unset credentials", upstreamWith(`"format":"vertex","credentials":"{env.CADDYTEST_UNSET}"`), `upstream "a": credentials: the variable or file that it names is empty`},
+		{"credentials without project", upstreamWith(`"format":"vertex","credentials":"` + projectless + `"`), `upstream "a": project: give one, because the credentials name none`},
+		{"model with a slash", upstreamWith(`"models":[{"match":"*","model":"b/c"}]`), `upstream a: model: "b/c" is not the name of a model; names with a slash or colon are for format openai`},
 		{"unset key", `"upstreams":[{"name":"a","url":"http://a","api_keys":[{"key":"{env.CADDYTEST_UNSET}"}]}]`, `upstream "a": api_key 1 is empty: is the variable or file that it names there?`},
 		{"unknown field", `"retries":3`, `unknown field "retries"`},
 	} {
@@ -148,4 +176,14 @@ func TestRefusedConfigs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// fileOf is a file with a text.
+func fileOf(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }

@@ -117,8 +117,8 @@ func TestEncodeInFront(t *testing.T) {
 	s.fails(t, 400, "IMAGE_SAFETY")
 }
 
-// An error of Google's is passed on as it is, with the Retry-After that Google
-// leaves out.
+// An error of Google's is passed on as it is, or in the form of the call, with the
+// Retry-After that Google leaves out.
 func TestLimitIsPassedOn(t *testing.T) {
 	const limit = `{
   "error": {
@@ -127,10 +127,16 @@ func TestLimitIsPassedOn(t *testing.T) {
   }
 }
 `
-	for _, path := range []string{unaryPath, streamPath, "/v1beta/openai/images/generations"} {
+	for path, body := range map[string]string{
+		unaryPath: promptJSON, streamPath: promptJSON, openAIChatPath: chatJSON(textModel), openAIDrawPath: drawJSON(),
+	} {
 		u := scripted(t, answers(429, jsonType, limit))
-		s := inFront(t, u).post(t, path, `{"model":"`+imageModel+`"}`)
-		s.exactly(t, 429, limit)
+		s := inFront(t, u).post(t, path, body)
+		if path == openAIDrawPath { // which is sent as generateContent
+			s.failsAsOpenAI(t, 429, "rate_limit_exceeded", "Please retry in 34.286670503s.")
+		} else {
+			s.exactly(t, 429, limit)
+		}
 		if after := s.Header.Get("Retry-After"); after != "34" {
 			t.Errorf("%s: Retry-After %q, want 34", path, after)
 		}

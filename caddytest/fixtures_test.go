@@ -45,6 +45,7 @@ var blockedFixtures = map[string]struct{ reason, stage string }{
 	"blocked_safety_gemini15_content_empty.json":              {"SAFETY", "output"},
 	"blocked_safety_gpt4free_2341.json":                       {"SAFETY", "output"},
 	"blocked_safety_vertex_no_content.json":                   {"SAFETY", "output"},
+	"error_400_imagen_prompt_blocked.json":                    {"IMAGE_SAFETY", "prompt"},
 	"imagen_all_filtered.json":                                {"IMAGE_SAFETY", "output"},
 	"notblocked_thought_image_then_no_image.json":             {"NO_IMAGE", "output"},
 	"prompt_blocked_image_safety.json":                        {"IMAGE_SAFETY", "prompt"},

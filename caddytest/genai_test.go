@@ -12,22 +12,61 @@ import (
 	"testing"
 	"time"
 
+	"cloud.google.com/go/auth"
 	"google.golang.org/genai"
 )
 
 // newGenAI is the official Go client, pointed at the gateway as its users do.
 func newGenAI(t *testing.T, g *gateway) *genai.Client {
 	t.Helper()
+	return newGeminiClient(t, g.url)
+}
+
+func newGeminiClient(t *testing.T, url string) *genai.Client {
+	t.Helper()
 	client, err := genai.NewClient(t.Context(), &genai.ClientConfig{
 		APIKey:      clientKey,
 		Backend:     genai.BackendGeminiAPI,
-		HTTPOptions: genai.HTTPOptions{BaseURL: g.url},
+		HTTPOptions: genai.HTTPOptions{BaseURL: url},
 		HTTPClient:  &http.Client{Transport: newTransport(t)},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return client
+}
+
+// newVertexClient is the same client as it speaks to Vertex AI. It makes its
+// own HTTP client, which is what puts the access token into its requests.
+func newVertexClient(t *testing.T, url string) *genai.Client {
+	t.Helper()
+	client, err := genai.NewClient(t.Context(), &genai.ClientConfig{
+		Backend:     genai.BackendVertexAI,
+		Project:     vertexProject,
+		Location:    vertexLocation,
+		Credentials: auth.NewCredentials(&auth.CredentialsOptions{TokenProvider: staticToken(clientToken)}),
+		HTTPOptions: genai.HTTPOptions{BaseURL: url},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+const (
+	vertexProject  = "project-of-a-client"
+	vertexLocation = "europe-west4"
+
+	// clientToken has the form of an access token. Where it is logged,
+	// clientKey is found.
+	clientToken = "ya29." + clientKey
+)
+
+// staticToken is an access token that nobody has to be asked for.
+type staticToken string
+
+func (s staticToken) Token(context.Context) (*auth.Token, error) {
+	return &auth.Token{Value: string(s), Type: "Bearer", Expiry: time.Now().Add(time.Hour)}, nil
 }
 
 // seen is what a user of a client library gets.

@@ -32,6 +32,11 @@ func do(t *testing.T, r *http.Request) *reply {
 	if err != nil {
 		t.Fatalf("%s %s: %v", r.Method, r.URL.Path, err)
 	}
+	return read(res)
+}
+
+// read reads an answer to its end.
+func read(res *http.Response) *reply {
 	defer res.Body.Close()
 	s := &reply{Response: res}
 	s.body, s.err = io.ReadAll(res.Body)

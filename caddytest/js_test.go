@@ -4,6 +4,7 @@ package caddytest
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -38,24 +39,31 @@ type jsClient struct {
 	out *bufio.Reader
 }
 
+// jsCall is a call, as the scripts understand it. They leave out of a request
+// what is not set here.
 type jsCall struct {
 	URL    string         `json:"url"`
-	Key    string         `json:"key"`
+	Base   string         `json:"base,omitempty"` // path of the API, where the library's user chooses it
+	Key    string         `json:"key"`            // default clientKey
 	Method string         `json:"method,omitempty"`
 	Model  string         `json:"model"`
-	Prompt string         `json:"prompt"`
+	Prompt string         `json:"prompt"`           // default prompt
+	Images [][]byte       `json:"images,omitempty"` // PNG, to be edited
+	N      int            `json:"n,omitempty"`
 	Stream bool           `json:"stream"`
-	Config map[string]any `json:"config,omitempty"`
+	Config map[string]any `json:"config,omitempty"` // more of the request, in the library's words
+
+	// For @google/genai. With a project, the key is an access token.
+	VertexAI bool   `json:"vertexai,omitempty"`
+	Project  string `json:"project,omitempty"`
+	Location string `json:"location,omitempty"`
 }
 
 type jsSeen struct {
 	Images [][]byte `json:"images"`
 	Text   string   `json:"text"`
 	Chunks int      `json:"chunks"`
-	Error  *struct {
-		Name, Code, Message string
-		Status              int
-	} `json:"error"`
+	Error  *raised  `json:"error"`
 }
 
 // startJS starts one of the scripts with a client library.
@@ -93,7 +101,7 @@ func startJS(t *testing.T, script, library string) *jsClient {
 // call makes a call and waits for what the library's user sees.
 func (c *jsClient) call(t *testing.T, call jsCall) (s jsSeen) {
 	t.Helper()
-	call.Key, call.Prompt = clientKey, prompt
+	call.Key, call.Prompt = cmp.Or(call.Key, clientKey), cmp.Or(call.Prompt, prompt)
 	if err := json.NewEncoder(c.in).Encode(call); err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +176,11 @@ func TestJSClientKeepsItsSettings(t *testing.T) {
 	}
 }
 
-// OpenAI's client, in its present version and an old one that is still around.
+// openAILibraries are OpenAI's client in its present version and in old ones that
+// are still around.
+var openAILibraries = []string{"openai", "openai-5", "openai-4"}
+
+// OpenAI's client, at an upstream that speaks its form.
 func TestOpenAIClients(t *testing.T) {
 	const (
 		text      = `{"choices":[{"index":0,"message":{"role":"assistant","content":"Here is"},"finish_reason":"stop"}]}`
@@ -178,15 +190,11 @@ func TestOpenAIClients(t *testing.T) {
 		cut       = `{"object":"chat.completion.chunk","choices":[{"index":0,"delta":{},"finish_reason":"content_filter"}]}`
 		violation = "content_policy_violation"
 	)
-	image, err := json.Marshal(map[string]any{"created": 1, "data": []any{map[string]any{"b64_json": picture}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, library := range []string{"openai", "openai-4"} {
+	for _, library := range openAILibraries {
 		t.Run(library, func(t *testing.T) {
 			client := startJS(t, "openai.mjs", library)
 			u := scripted(t, nil)
-			g := inFront(t, u)
+			g := run(t, gemini(place("scripted", u, "format openai", "api_key {env.CADDYTEST_KEY}")))
 			for _, c := range []struct {
 				name, method  string
 				stream        bool
@@ -197,7 +205,7 @@ func TestOpenAIClients(t *testing.T) {
 				code          string
 				status, count int
 			}{
-				{name: "image", method: "images.generate", plays: answers(200, jsonType, string(image)), image: true},
+				{name: "image", method: "images.generate", plays: answers(200, jsonType, imagesData), image: true},
 				{name: "no image", method: "images.generate", plays: answers(200, jsonType, `{"created":1,"data":[]}`), err: "BadRequestError", status: 400, code: violation, reason: "NO_IMAGE"},
 				{name: "text", plays: answers(200, jsonType, text), text: "Here is"},
 				{name: "content filter", plays: answers(200, jsonType, filtered), err: "BadRequestError", status: 400, code: violation, reason: "CONTENT_FILTER"},
@@ -208,7 +216,11 @@ func TestOpenAIClients(t *testing.T) {
 			} {
 				t.Run(c.name, func(t *testing.T) {
 					u.play(c.plays)
-					s := client.call(t, jsCall{URL: g.url, Method: c.method, Model: imageModel, Stream: c.stream})
+					model := textModel
+					if c.method == "images.generate" {
+						model = imageModel
+					}
+					s := client.call(t, jsCall{URL: g.url, Method: c.method, Model: model, Stream: c.stream})
 					content := clientCase{image: c.image, text: c.text}
 					content.checkContent(t, s.Images, s.Text)
 					switch {
@@ -219,8 +231,8 @@ func TestOpenAIClients(t *testing.T) {
 						t.Errorf("the client raised %+v, want %s with status %d, code %s and %s", s.Error, c.err, c.status, c.code, c.reason)
 					}
 					r := u.only(t)
-					if auth := r.Header.Values("Authorization"); !slices.Equal(auth, []string{"Bearer " + upstreamKey}) {
-						t.Errorf("the upstream received Authorization %q", auth)
+					if auth := r.Header.Values("Authorization"); !slices.Equal(auth, []string{"Bearer " + upstreamKey}) || !strings.HasPrefix(r.URI, "/v1/") {
+						t.Errorf("the upstream received %s with Authorization %q", r.URI, auth)
 					}
 				})
 			}

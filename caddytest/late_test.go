@@ -115,16 +115,22 @@ func TestOpenAIErrors(t *testing.T) {
 		option             string
 		status             int
 		kind, code         string
+		format             string // of the upstream
 	}{
-		{"content filter", chat, `{"choices":[{"index":0,"message":{"role":"assistant","content":""},"finish_reason":"content_filter"}]}`, "", 400, "invalid_request_error", "content_policy_violation"},
-		{"no image", images, `{"created":1,"data":[]}`, "", 400, "invalid_request_error", "content_policy_violation"},
-		{"too large", chat, "", "max_body 10B", 413, "invalid_request_error", "request_too_large"},
-		{"empty", chat, "", "", 503, "server_error", "empty_response"},
-		{"Vertex", "/v1/projects/p/locations/us/endpoints/openapi/chat/completions", `{"choices":[{"index":0,"message":{"role":"assistant"},"finish_reason":"content_filter"}]}`, "", 400, "invalid_request_error", "content_policy_violation"},
+		{"content filter", chat, `{"choices":[{"index":0,"message":{"role":"assistant","content":""},"finish_reason":"content_filter"}]}`, "", 400, "invalid_request_error", "content_policy_violation", ""},
+		{"no image", images, `{"created":1,"data":[]}`, "", 400, "invalid_request_error", "content_policy_violation", "format openai"},
+		{"no image of Gemini's", images, textJSON, "", 400, "invalid_request_error", "content_policy_violation", ""},
+		{"too large", chat, "", "max_body 10B", 413, "invalid_request_error", "request_too_large", ""},
+		{"empty", chat, "", "", 503, "server_error", "empty_response", ""},
+		{"Vertex", "/v1/projects/p/locations/us/endpoints/openapi/chat/completions", `{"choices":[{"index":0,"message":{"role":"assistant"},"finish_reason":"content_filter"}]}`, "", 400, "invalid_request_error", "content_policy_violation", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			u := scripted(t, answers(200, jsonType, c.answer))
-			s := inFront(t, u, c.option).post(t, c.path, `{"model":"`+textModel+`","messages":[]}`)
+			body := chatJSON(textModel)
+			if c.path == images {
+				body = drawJSON()
+			}
+			s := run(t, gemini(place("scripted", u, c.format), c.option)).post(t, c.path, body)
 			var parsed struct {
 				Error map[string]any `json:"error"`
 			}

@@ -201,7 +201,6 @@ const (
 )
 
 // gives plays a complete answer.
-// gives plays a complete answer.
 func gives(answer string) http.HandlerFunc { return answers(200, jsonType, answer) }
 
 // bookable is a call. Without a model there is no row of it.
@@ -241,7 +240,7 @@ func bookables() []bookable {
 		{"OpenAI chat", openAIChatPath, chatJSON(textModel), gives(saidJSON), textModel, chatRow},
 		{"OpenAI chat with a prefix", openAIChatPath, chatJSON("models/" + textModel), gives(saidJSON), textModel, chatRow},
 		{"OpenAI block", openAIChatPath, chatJSON(textModel), gives(filteredJSON), textModel, booking{"1 calls, 1 blocked map[CONTENT_FILTER:1] (1.00) for 0.000003, 10+0+0 tokens, 0.000003 USD", 0.000003, 0, 10}},
-		{"OpenAI images", openAIDrawPath, `{"model":"` + lightModel + `","prompt":"` + prompt + `","n":2}`, gives(`{"data":[` + pictureJSON + "," + pictureJSON + "]}"), lightModel, booking{"1 calls, 2 images, 0+0+0 tokens, 0.0774 USD, 0.0387 each", 0.0774, 2, 0}},
+		{"OpenAI images", openAIDrawPath, `{"model":"` + lightModel + `","prompt":"` + prompt + `","n":2}`, gives(using(imageJSON, drawnTokens)), lightModel, booking{"1 calls, 2 images, 32+3036+348 tokens, 0.0700696 USD, 0.0350348 each", 0.0700696, 2, 3416}},
 		{"Imagen", imagenPath, imagenJSON, gives(`{"predictions":[` + paintingJSON + "," + paintingJSON + "]}"), imagenModel, booking{"1 calls, 2 images, 0+0+0 tokens, 0.08 USD, 0.04 each", 0.08, 2, 0}},
 		{"Imagen, one filtered", imagenPath, imagenJSON, gives(`{"predictions":[` + paintingJSON + `,{"raiFilteredReason":"Filtered."}]}`), imagenModel, booking{"1 calls, 1 images, 0+0+0 tokens, 0.04 USD, 0.04 each", 0.04, 1, 0}},
 		{"Interactions", "/v1beta/interactions", `{"model":"` + textModel + `","input":"` + prompt + `"}`, gives(actedJSON), textModel, chatRow},

@@ -80,17 +80,29 @@ func siteOf(t *testing.T, u *upstream, options ...string) string {
 // ask sends a request to the admin endpoint and decodes what it says.
 func (g *watched) ask(t *testing.T, method, uri string, answer any) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+g.admin+uri, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := do(t, r)
+	s := g.tell(t, method, uri)
 	if s.StatusCode != 200 || s.err != nil {
 		t.Fatalf("%s %s: %s %v", method, uri, s.Status, s.err)
 	}
 	if err := json.Unmarshal(s.body, answer); err != nil {
 		t.Fatalf("%s %s: %v", method, uri, err)
 	}
+}
+
+// tell is ask for what goes wrong. The endpoint keeps its address when Caddy is
+// reloaded: what is sent to the old one while that goes down may be lost.
+func (g *watched) tell(t *testing.T, method, uri string) *reply {
+	t.Helper()
+	var answered *http.Response
+	eventually(t, method+" "+uri+" is answered", func() bool {
+		r, err := http.NewRequestWithContext(t.Context(), method, "http://"+g.admin+uri, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answered, err = newTransport(t).RoundTrip(r)
+		return err == nil
+	})
+	return read(answered)
 }
 
 // statusPage is what these tests read of it.

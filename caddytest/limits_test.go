@@ -300,7 +300,7 @@ func TestLimitIsSettled(t *testing.T) {
 		path, body   string
 		used         int64
 	}{
-		{"images asked for", "ipm 4", answers(503, jsonType, googleErrorJSON), openAIDrawPath, `{"model":"` + imageModel + `","prompt":"x","n":3}`, 3},
+		{"images asked for", "ipm 4", overloaded, imagenPath, imagenJSON, 2},
 		{"images delivered", "ipm 4", three, unaryPath, promptJSON, 3},
 		{"no images", "ipm 4", answers(200, jsonType, textJSON), "/v1beta/models/" + textModel + ":generateContent", promptJSON, 0},
 		{"tokens, more than thought", "tpm 1000", drawn, unaryPath, promptJSON, 16},

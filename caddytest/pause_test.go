@@ -340,16 +340,6 @@ func TestResetLiftsAPause(t *testing.T) {
 	}
 }
 
-// tell is ask for what goes wrong.
-func (g *watched) tell(t *testing.T, method, uri string) *reply {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+g.admin+uri, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return do(t, r)
-}
-
 // A pause concerns one project: other keys of the pool and other upstreams go on.
 func TestPauseGoesElsewhere(t *testing.T) {
 	block := answers(200, jsonType, blockedJSON)

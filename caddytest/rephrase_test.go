@@ -125,7 +125,6 @@ func TestRephrase(t *testing.T) {
 func TestRephraseOnEverySurface(t *testing.T) {
 	const (
 		prefixed = "Digital art illustration: " + prompt
-		chat     = "/v1beta/openai/chat/completions"
 		filtered = `{"choices":[{"index":0,"message":{"role":"assistant"},"finish_reason":"content_filter"}]}`
 		said     = `{"choices":[{"index":0,"message":{"role":"assistant","content":"Here"},"finish_reason":"stop"}]}`
 		b64      = `{"created":1,"data":[{"b64_json":"iVBORw0KGgo="}]}`
@@ -134,51 +133,89 @@ func TestRephraseOnEverySurface(t *testing.T) {
 		chunk    = `{"choices":[{"index":0,"delta":{"content":"Here"}}]}`
 		end      = `{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`
 	)
-	head := `{"model": "` + imageModel + `", `
+	const head = `{"model": "` + textModel + `", `
 	for _, c := range []struct {
 		name, path, body string
 		block, good      http.HandlerFunc
 		want             string
+		format           string // of the upstream
 	}{
 		{
 			"events", streamPath, `{"contents":[{"parts":[{"text":%s}]}]}`,
-			events(textChunk, blockedJSON), events(imageChunk, lastChunk), event(imageChunk) + event(lastChunk),
+			events(textChunk, blockedJSON), events(imageChunk, lastChunk), event(imageChunk) + event(lastChunk), "",
 		},
 		{
 			"array", arrayPath, `{"contents":{"parts":{"text":%s}}}`,
-			answers(200, jsonType, "["+textChunk+",\n"+blockedJSON+"]"), answers(200, jsonType, "["+imageChunk+"]"), "[" + imageChunk + "]",
+			answers(200, jsonType, "["+textChunk+",\n"+blockedJSON+"]"), answers(200, jsonType, "["+imageChunk+"]"), "[" + imageChunk + "]", "",
 		},
 		{
 			"block of a prompt in events", textPath, `{"contents":[{"parts":[{"text":%s}]}]}`,
-			events(refused("SAFETY")), events(textChunk, lastChunk), event(textChunk) + event(lastChunk),
+			events(refused("SAFETY")), events(textChunk, lastChunk), event(textChunk) + event(lastChunk), "",
 		},
 		{
-			"chat", chat, head + `"messages":[{"role":"system","content":"` + prompt + `"},{"role":"user","content": %s }]}`,
-			answers(200, jsonType, filtered), answers(200, jsonType, said), said,
+			"chat", openAIChatPath, head + `"messages":[{"role":"system","content":"` + prompt + `"},{"role":"user","content": %s }]}`,
+			answers(200, jsonType, filtered), answers(200, jsonType, said), said, "",
 		},
 		{
-			"chat in parts", chat,
+			"chat in parts", openAIChatPath,
 			head + `"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image\/png;base64,iVBO"}},{"type":"text","text":%s}]}]}`,
-			answers(200, jsonType, filtered), answers(200, jsonType, said), said,
+			answers(200, jsonType, filtered), answers(200, jsonType, said), said, "",
 		},
 		{
-			"chat in events", chat, head + `"stream":true,"messages":[{"role":"user","content":%s}]}`,
-			events(cut, "[DONE]"), events(chunk, end, "[DONE]"), event(chunk) + event(end) + event("[DONE]"),
+			"chat in events", openAIChatPath, head + `"stream":true,"messages":[{"role":"user","content":%s}]}`,
+			events(cut, "[DONE]"), events(chunk, end, "[DONE]"), event(chunk) + event(end) + event("[DONE]"), "",
 		},
 		{
-			"images", "/v1beta/openai/images/generations", head + `"prompt" :%s, "n":1}`,
-			answers(200, jsonType, `{"created":1,"data":[]}`), answers(200, jsonType, b64), b64,
+			"images", openAIDrawPath, head + `"prompt" :%s, "n":1}`,
+			answers(200, jsonType, `{"created":1,"data":[]}`), answers(200, jsonType, b64), b64, "format openai",
 		},
 		{
 			"predict", "/v1beta/models/imagen-4.0-generate-001:predict", `{"instances":[{"prompt":%s}],"parameters":{"sampleCount":1}}`,
-			answers(200, jsonType, `{"predictions":[{"raiFilteredReason":"Filtered."}]}`), answers(200, jsonType, imagen), imagen,
+			answers(200, jsonType, `{"predictions":[{"raiFilteredReason":"Filtered."}]}`), answers(200, jsonType, imagen), imagen, "",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			u := scripted(t, inTurn(c.block, c.good))
-			g := inFront(t, u, "inject off", manyAttempts, opted)
+			g := run(t, gemini(place("scripted", u, c.format), "inject off", manyAttempts, opted))
 			g.post(t, c.path, fmt.Sprintf(c.body, `"`+prompt+`"`)).exactly(t, 200, c.want)
 			u.checkWordings(t, c.body, [][]string{{prompt}, {prefixed}})
+		})
+	}
+}
+
+// A call that is put into another form on its way is rephrased in that form.
+func TestRephraseOfTranslatedCalls(t *testing.T) {
+	const prefixed = "Digital art illustration: " + prompt
+	for _, c := range []struct {
+		name, format, path, body string
+		block, good              string
+		arrives                  string
+	}{
+		{
+			"images for Gemini", "format gemini", openAIDrawPath, drawJSON(), blockedJSON, imageJSON,
+			`{"contents":[{"role":"user","parts":[{"text":%s}]}],"generationConfig":{"responseModalities":["IMAGE"]}}`,
+		},
+		{
+			"chat for Gemini", "format gemini", openAIChatPath, chatJSON(imageModel), refused("SAFETY"), imageJSON,
+			`{"contents":[{"role":"user","parts":[{"text":%s}]}]}`,
+		},
+		{
+			"generateContent for OpenAI", "format openai", unaryPath, promptJSON, `{"created":1,"data":[]}`, imagesData,
+			`{"model":"` + imageModel + `","prompt":%s,"response_format":"b64_json"}`,
+		},
+		{
+			"generateContent for chats of OpenAI", "format openai chat", unaryPath, promptJSON, `{"choices":[{"index":0,"message":{"role":"assistant"},"finish_reason":"content_filter"}]}`, completion("message", pictureMessage),
+			`{"model":"` + imageModel + `","messages":[{"role":"user","content":%s}],"modalities":["image","text"]}`,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			u := scripted(t, inTurn(answers(200, jsonType, c.block), answers(200, jsonType, c.good)))
+			g := run(t, gemini(place("scripted", u, c.format), "inject off", manyAttempts, opted))
+			s := g.post(t, c.path, c.body)
+			if s.StatusCode != 200 || !strings.Contains(string(s.body), pictureData) {
+				t.Errorf("status %d: %s", s.StatusCode, shortened(string(s.body)))
+			}
+			u.checkWordings(t, c.arrives, [][]string{{prompt}, {prefixed}})
 		})
 	}
 }

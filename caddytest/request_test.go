@@ -266,14 +266,14 @@ func TestRequestHeaders(t *testing.T) {
 
 func TestModelIsMapped(t *testing.T) {
 	u := scripted(t, answers(200, jsonType, imageJSON))
-	g := run(t, gemini("upstream scripted "+u.URL+"/a/b {\n\tmodel nano-* "+imageModel+"\n}"))
+	g := run(t, gemini("upstream scripted "+u.URL+"/a/b {\n\tmodel nano-* "+imageModel+"\n\tmodel flash-* "+textModel+"\n}"))
 	for _, c := range []struct{ path, body, uri, received string }{
 		{"/v1beta/models/nano-banana:generateContent", promptJSON, "/a/b" + unaryPath, completedJSON},
 		{"/v1/models/nano-banana%3AgenerateContent", promptJSON, "/a/b/v1/models/" + imageModel + "%3AgenerateContent", completedJSON},
 		{unaryPath, promptJSON, "/a/b" + unaryPath, completedJSON},
 		{
-			"/v1beta/openai/chat/completions", `{"model": "nano-banana", "n":1}`,
-			"/a/b/v1beta/openai/chat/completions", `{"model": "` + imageModel + `", "n":1}`,
+			"/v1beta/openai/chat/completions", `{"model": "flash-lite", "n":1}`,
+			"/a/b/v1beta/openai/chat/completions", `{"model": "` + textModel + `", "n":1}`,
 		},
 	} {
 		u.play(u.answer)

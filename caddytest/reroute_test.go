@@ -67,17 +67,15 @@ func TestOtherUpstreamsComeBeforeRetries(t *testing.T) {
 func TestModelsOfUpstreams(t *testing.T) {
 	const cheaper = "gemini-2.5-flash-image"
 	native := func(model string) string { return "/v1beta/models/" + model + ":generateContent" }
-	openAI := func(model string) string {
-		return fmt.Sprintf(`{ "model": %q, "n":1, "prompt":%q}`, model, prompt)
+	chat := func(model string) string {
+		return fmt.Sprintf(`{ "model": %q, "n":1, "messages":[{"role":"user","content":%q}]}`, model, prompt)
 	}
-	const images = "/v1beta/openai/images/generations"
-	const picture = `{"created":1,"data":[{"b64_json":"AAAA"}]}`
 	up := three(t)
 	g := inFrontOf(t, []string{
 		place("first", up[0], ownKey(t, "first")),
-		placeAt("second", up[1].URL+"/google/v/", ownKey(t, "second"), "model nano* vendor-image-1"),
-		placeAt("third", up[2].URL+"/cheap", ownKey(t, "third"), "model gemini-3* "+cheaper, "model * fallback-image"),
-	})
+		placeAt("second", up[1].URL+"/google/v/", ownKey(t, "second"), "model nano* vendor-image-1", "model text* vendor-text-1"),
+		placeAt("third", up[2].URL+"/cheap", ownKey(t, "third"), "model gemini-3* "+cheaper, "model text* fallback-text", "model * fallback-image"),
+	}, manyAttempts)
 	for _, c := range []struct {
 		name, path, body, good string
 		uris                   []string
@@ -99,9 +97,14 @@ func TestModelsOfUpstreams(t *testing.T) {
 			[]string{withoutModalities, completedJSON, completedJSON},
 		},
 		{
-			"in the body", images, openAI("nano-image"), picture,
-			[]string{images, "/google/v" + images, "/cheap" + images},
-			[]string{openAI("nano-image"), openAI("vendor-image-1"), openAI("fallback-image")},
+			"in the body", openAIChatPath, chat("text"), saidJSON,
+			[]string{openAIChatPath, "/google/v" + openAIChatPath, "/cheap" + openAIChatPath},
+			[]string{chat("text"), chat("vendor-text-1"), chat("fallback-text")},
+		},
+		{
+			"in the body, to be drawn", openAIDrawPath, `{"model":"nano-image","prompt":"` + prompt + `"}`, imageJSON,
+			[]string{native("nano-image"), "/google/v" + native("vendor-image-1"), "/cheap" + native("fallback-image")},
+			[]string{translatedJSON, translatedJSON, translatedJSON},
 		},
 		{
 			"in the path of Vertex", "/v1/publishers/google/models/" + imageModel + ":generateContent", promptJSON, imageJSON,
@@ -117,8 +120,11 @@ func TestModelsOfUpstreams(t *testing.T) {
 			up[0].play(up[0].answer)
 			up[1].play(up[1].answer)
 			up[2].play(answers(200, jsonType, c.good))
-			s := g.post(t, c.path, c.body)
-			s.exactly(t, 200, c.good)
+			if s := g.post(t, c.path, c.body); c.path == openAIDrawPath {
+				imagesOf(t, s)
+			} else {
+				s.exactly(t, 200, c.good)
+			}
 			for i, v := range went(t, "first second third", up...) {
 				if v.URI != c.uris[i] || string(v.Body) != c.bodies[i] {
 					t.Errorf("the %s upstream received %s %s\nwant %s %s", ordinals[i], v.URI, v.Body, c.uris[i], c.bodies[i])

@@ -3,7 +3,6 @@
 package caddytest
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -139,20 +138,16 @@ func TestOpenAIClientsSeeOneResult(t *testing.T) {
 		end   = `{"object":"chat.completion.chunk","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`
 		stops = `{"object":"chat.completion.chunk","choices":[{"index":0,"delta":{},"finish_reason":"content_filter"}]}`
 	)
-	image, err := json.Marshal(map[string]any{"created": 1, "data": []any{map[string]any{"b64_json": picture}}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, form := range []struct {
 		call          jsCall
 		draws, blocks http.HandlerFunc
-		text          string
+		text, reason  string
 	}{
-		{jsCall{Method: "images.generate"}, answers(200, jsonType, string(image)), answers(200, jsonType, cut), ""},
-		{jsCall{Method: "chat"}, answers(200, jsonType, text), answers(200, jsonType, cut), "Here is"},
-		{jsCall{Method: "chat in a stream", Stream: true}, events(chunk, end, "[DONE]"), events(stops, "[DONE]"), "Here is"},
+		{jsCall{Method: "images.generate", Model: imageModel}, gives(imageJSON), gives(blockedJSON), "", "IMAGE_SAFETY"},
+		{jsCall{Method: "chat", Model: textModel}, answers(200, jsonType, text), answers(200, jsonType, cut), "Here is", "CONTENT_FILTER"},
+		{jsCall{Method: "chat in a stream", Model: textModel, Stream: true}, events(chunk, end, "[DONE]"), events(stops, "[DONE]"), "Here is", "CONTENT_FILTER"},
 	} {
-		for _, library := range []string{"openai", "openai-4"} {
+		for _, library := range openAILibraries {
 			client := startJS(t, "openai.mjs", library)
 			for _, c := range []attemptsCase{
 				{"failure", overloaded, form.draws, "first second", "", 0},
@@ -160,14 +155,14 @@ func TestOpenAIClientsSeeOneResult(t *testing.T) {
 				{"limit", limited("0.05s"), form.draws, "first second", "", 0},
 				{"limit twice", inTurn(limited("0.05s"), form.draws), limited("3600s"), "first second first", "", 0},
 				{"block", form.blocks, form.draws, "first second", "", 0},
-				{"blocks", form.blocks, form.blocks, "first second", "CONTENT_FILTER", 400},
+				{"blocks", form.blocks, form.blocks, "first second", form.reason, 400},
 				{"resets", resetting, resetting, "first second first", "UPSTREAM_UNAVAILABLE", 503},
 				{"failures", overloaded, overloaded, "first second first", "The model is overloaded", 503},
 			} {
 				t.Run(library+"/"+form.call.Method+"/"+c.name, func(t *testing.T) {
 					c.through(t, func(g *gateway) {
 						call := form.call
-						call.URL, call.Model = g.url, imageModel
+						call.URL = g.url
 						s := client.call(t, call)
 						content := clientCase{image: c.reason == "" && form.text == "", text: form.text}
 						if c.reason != "" {

@@ -198,6 +198,9 @@ var completedJSON = completed(promptJSON,
 	}, ",")+`]`,
 	`"generationConfig":{"responseModalities":["TEXT","IMAGE"]}`)
 
+// translatedJSON is what becomes of drawJSON on its way to an image model.
+var translatedJSON = strings.NewReplacer(`: [ `, `:[`, `} ]`, `}]`, `"TEXT",`, ``).Replace(completedJSON)
+
 func setting(category string) string {
 	return `{"category":"HARM_CATEGORY_` + category + `","threshold":"BLOCK_NONE"}`
 }
