@@ -73,6 +73,11 @@ func (u *upstream) header(in *http.Request, x *exchange, key *apiKey, c course) 
 	if x.forwarded() && len(x.apiKey) > 0 {
 		out[apiKeyHeader] = x.apiKey
 	}
+	if key != nil || u.hasCredential {
+		for _, name := range payers {
+			delete(out, name)
+		}
+	}
 	switch isBearer := u.takesBearer(&x.call, c); {
 	case key != nil:
 		key.authorize(out, isBearer)
@@ -122,11 +127,14 @@ var notForwarded = map[string]bool{
 	"X-Forwarded-Proto": true,
 }
 
+// payers name who pays for a call with the client's own key. They do not fit another:
+// OpenAI refuses a key with the organization of somebody else.
+var payers = []string{"X-Goog-User-Project", "Openai-Organization", "Openai-Project"}
+
 // authorize replaces the client's credentials by the key, or token.
 func (k *apiKey) authorize(h http.Header, isBearer bool) {
 	delete(h, "Authorization")
 	delete(h, apiKeyHeader)
-	delete(h, "X-Goog-User-Project") // names who pays for the client's own token
 	switch {
 	case k.secret == "":
 	case isBearer || k.isToken:

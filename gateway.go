@@ -318,7 +318,7 @@ func (g *gateway) account(x *exchange, status int) {
 	g.notes.report(g.logger, x, wants.notes)
 	g.metrics.observe(x, duration)
 	x.trace()
-	if x.attempts > 1 && slices.ContainsFunc(x.story, func(a *attempt) bool { return a.isRetry }) {
+	if x.isTriedAgain() {
 		g.logger.Info("call took several attempts", append(x.logFields(status, duration), zap.Array("story", story(x.story)))...)
 	}
 	switch {

@@ -3,6 +3,7 @@
 package gemini
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -16,7 +17,8 @@ type group struct {
 	parts  []*exchange
 	cancel context.CancelFunc
 	ended  chan *exchange // as their verdicts become certain
-	left   int            // those that have not come out of it
+	done   []*exchange    // those that have come out of it; nobody else touches them any more
+	left   int            // those that have not
 	loss   *exchange      // the gravest of those without an answer
 }
 
@@ -32,6 +34,7 @@ func (r *router) split(x *exchange) (*group, error) {
 	if x.brief.foreign != nil || x.brief.count < 2 {
 		return nil, nil
 	}
+	x.model = cmp.Or(x.model, x.brief.model)
 	g := &group{x: x, parts: make([]*exchange, x.brief.count), left: x.brief.count}
 	g.ended = make(chan *exchange, g.left)
 	ctx, cancel := context.WithCancel(x.ctx)
@@ -80,8 +83,7 @@ func (g *group) travel(r *router, in *http.Request) (*http.Response, error) {
 // next waits for a part that has an answer; nil if there is none left.
 func (g *group) next() *exchange {
 	for g.left > 0 {
-		part := <-g.ended
-		g.left--
+		part := g.await()
 		if part.res != nil && part.res.StatusCode == http.StatusOK {
 			return part
 		}
@@ -90,6 +92,14 @@ func (g *group) next() *exchange {
 		}
 	}
 	return nil
+}
+
+// await waits for a part to come out.
+func (g *group) await() *exchange {
+	part := <-g.ended
+	g.left--
+	g.done = append(g.done, part)
+	return part
 }
 
 // isGraver compares what became of parts: what an upstream has said tells the client
@@ -104,8 +114,8 @@ func (x *exchange) isGraver(than *exchange) bool {
 // join ends the parts that are still under way, and adds up what became of all.
 func (g *group) join() {
 	g.cancel()
-	for ; g.left > 0; g.left-- {
-		<-g.ended
+	for g.left > 0 {
+		g.await()
 	}
 	x := g.x
 	x.attempts, x.story = 0, nil
@@ -120,13 +130,13 @@ func (g *group) join() {
 	}
 }
 
-// each calls f for the parts of a call, or for the call itself.
+// each calls f for the parts of a call that have ended, or for the call itself.
 func (x *exchange) each(f func(*exchange)) {
 	if x.group == nil {
 		f(x)
 		return
 	}
-	for _, part := range x.group.parts {
+	for _, part := range x.group.done {
 		f(part)
 	}
 }

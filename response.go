@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -19,7 +20,7 @@ func (x *exchange) response(in *http.Request) *http.Response {
 		x.verdict.class = classBlocked // there has been no second time
 	}
 	if x.res != nil {
-		if x.res.StatusCode >= 500 && len(x.story) > 1 {
+		if x.res.StatusCode >= 500 && x.isTriedAgain() {
 			x.res.Header.Set("X-Should-Retry", "false") // it has been tried again (wire §8)
 		}
 		return x.finished(x.res, in)
@@ -30,6 +31,12 @@ func (x *exchange) response(in *http.Request) *http.Response {
 		e.upstream = x.refusal.upstream // that was meant
 	}
 	return x.finished(e.response(x.call.surface), in)
+}
+
+// isTriedAgain tells that there was more than one attempt, however many images the
+// call was for.
+func (x *exchange) isTriedAgain() bool {
+	return slices.ContainsFunc(x.story, func(a *attempt) bool { return a.isRetry })
 }
 
 func (x *exchange) finished(res *http.Response, in *http.Request) *http.Response {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -132,12 +133,16 @@ func (r *router) close() {
 }
 
 // nativeTo is the first upstream that speaks the form in which a call is written, else the
-// first of all.
+// first that takes it from Google's other API, else the first of all.
 func (r *router) nativeTo(c *call) *upstream {
+	moves := func(u *upstream) bool { return c.generates && u.movesNative(c) }
 	for _, u := range r.upstreams {
 		if u.speaks(c) {
 			return u
 		}
+	}
+	if i := slices.IndexFunc(r.upstreams, moves); i >= 0 {
+		return r.upstreams[i]
 	}
 	return r.upstreams[0]
 }

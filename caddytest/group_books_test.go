@@ -3,12 +3,15 @@
 package caddytest
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -183,4 +186,83 @@ func TestBudgetOfSeveralImages(t *testing.T) {
 	u.play(drawn)
 	g.post(t, imagesPath, drawSeveral(2)).failsAsOpenAI(t, 429, "rate_limit_exceeded", "BUDGET_EXCEEDED")
 	u.untouched(t)
+}
+
+// A form that is kept in a file is read for all images at the same time.
+func TestSeveralImagesOfALargeForm(t *testing.T) {
+	const size = 17 * megabyte // beyond what is kept in memory
+	dir := ownTemp(t)
+	digests := make(chan string, 3)
+	u := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d, err := imageIn(r)
+		if err != nil {
+			t.Errorf("the image did not arrive as a whole: %v", err)
+		}
+		digests <- d
+		drawn(w, r)
+	}))
+	t.Cleanup(u.Close)
+	g := run(t, gemini(placeAt("only", u.URL, "format gemini")))
+	head := strings.Replace(formHead, "--xxx\r\n", "--xxx\r\nContent-Disposition: form-data; name=\"n\"\r\n\r\n3\r\n--xxx\r\n", 1)
+	r := g.newRequest(t, http.MethodPost, editsPath, io.MultiReader(strings.NewReader(head), largeImage(size, true), strings.NewReader("\r\n--xxx--\r\n")))
+	r.Header.Set("Content-Type", "multipart/form-data; boundary=xxx")
+	if images := imagesOf(t, do(t, r)); len(images) != 3 {
+		t.Errorf("%d images", len(images))
+	}
+	sum := sha256.New()
+	_, _ = io.Copy(sum, largeImage(size, true))
+	for range 3 {
+		if got, want := <-digests, digest(sum); got != want {
+			t.Errorf("an image with the digest %s arrived, want %s", got, want)
+		}
+	}
+	isEmpty(t, dir)
+}
+
+// What a header asks for while images are still being drawn is told of those that are
+// ready.
+func TestPlaceholdersOfSeveralImages(t *testing.T) {
+	var calls atomic.Int32
+	u := scripted(t, func(w http.ResponseWriter, r *http.Request) {
+		if n := calls.Add(1); n > 1 && n < 14 {
+			overloaded(w, r)
+			return
+		}
+		drawn(w, r)
+	})
+	var all []string
+	for _, name := range publicNames {
+		all = append(all, "{http.gemini."+name+"}")
+	}
+	g := run(t, `header >X-Seen "`+strings.Join(all, " ")+`"`+"\n"+
+		gemini(place("first", u, ownKey(t, "first", "studio")), retry("attempts 20", hasty, "budget off")))
+	for range 10 {
+		calls.Store(0)
+		s := g.post(t, imagesPath, drawSeveral(4))
+		if images := imagesOf(t, s); len(images) != 4 {
+			t.Errorf("%d images", len(images))
+		}
+		if got, want := s.Header.Get("X-Seen"), imageModel+" images.generations first studio "; !strings.HasPrefix(got, want) {
+			t.Errorf("the header says %q", got)
+		}
+	}
+}
+
+// A call that was not tried again may be tried again by its client, however many
+// images it is for.
+func TestSeveralImagesWithoutRetries(t *testing.T) {
+	u := scripted(t, overloaded)
+	g := inFront(t, u)
+	for _, n := range []int{1, 2} {
+		s := g.post(t, imagesPath, drawSeveral(n))
+		s.failsAsOpenAI(t, 503, "unavailable", "overloaded")
+		if should, told := s.Header["X-Should-Retry"]; told {
+			t.Errorf("X-Should-Retry %q for %d images", should, n)
+		}
+	}
+	u.play(drawn)
+	imagesOf(t, g.post(t, imagesPath, drawSeveral(3)))
+	if told := g.stories(t); len(told) > 0 {
+		t.Errorf("the log says that calls took several attempts: %v", told)
+	}
 }

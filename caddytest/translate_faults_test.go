@@ -117,11 +117,16 @@ func (u *untilQuote) Read(p []byte) (int, error) {
 // Large images arrive as they are in every form, also the second time, and need
 // little memory on their way.
 func TestLargeImagesAreTranslated(t *testing.T) {
-	const size = 100 * megabyte
+	const limit = 30 * megabyte // of which the body may keep half
+	size := int64(2 * limit)
+	if isSlow := flood < 100_000; isSlow { // by the race detector; then only the bytes matter
+		size = 2 * megabyte
+	}
 	for _, form := range largeForms {
 		for _, format := range []string{"gemini", "openai", "openai chat"} {
-			if strings.HasPrefix(format, "openai") == (form.path != unaryPath) && form.path != editsPath {
-				continue // it is not translated
+			isAsIs := (form.path == unaryPath) == (format == "gemini") && form.path != editsPath || form.path == editsPath && format == "openai"
+			if isAsIs {
+				continue
 			}
 			t.Run(form.name+" to "+format, func(t *testing.T) {
 				dir := ownTemp(t)
@@ -159,8 +164,8 @@ func TestLargeImagesAreTranslated(t *testing.T) {
 						t.Errorf("an image with the digest %s arrived, want %s", got, want)
 					}
 				}
-				if grown := int64(during.HeapAlloc) - int64(before.HeapAlloc); grown > 40*megabyte {
-					t.Errorf("an image of 100 MB takes %d MB of memory", grown/megabyte)
+				if grown := int64(during.HeapAlloc) - int64(before.HeapAlloc); grown > limit {
+					t.Errorf("an image of %d MB takes %d MB of memory", size/megabyte, grown/megabyte)
 				}
 				isEmpty(t, dir)
 			})

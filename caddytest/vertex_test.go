@@ -333,3 +333,20 @@ func TestForeignToTheOtherAPI(t *testing.T) {
 		})
 	}
 }
+
+// A call that belongs somewhere goes to the first upstream that can take it, if nobody
+// knows better.
+func TestSignedCallBehindAnotherForm(t *testing.T) {
+	const signed = `{"contents":[{"role":"model","parts":[{"text":"a","thoughtSignature":"c2lnbmVk"}]},{"role":"user","parts":[{"text":"` + prompt + `"}]}]}`
+	aggregator, google := scripted(t, drawn), scripted(t, drawn)
+	for path, places := range map[string]string{
+		ofVertex(imageModel, "generateContent"): place("google", google, "format gemini"),
+		unaryPath:                               vertexPlace(t, "google", google),
+	} {
+		google.play(drawn)
+		g := run(t, gemini(place("aggregator", aggregator, "format openai")+places))
+		g.post(t, path, signed).exactly(t, 200, imageJSON)
+		google.only(t)
+		aggregator.untouched(t)
+	}
+}
