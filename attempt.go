@@ -111,7 +111,7 @@ func (t *trip) roundTrip(ctx context.Context, in *http.Request, l *leg) (*http.R
 	}
 	out := l.request(ctx, in, t.x, key, l.course(t.x))
 	t.x.setBody(out, in, l.sent)
-	res, err := l.transport.RoundTrip(out)
+	res, err := l.connection().RoundTrip(out)
 	if err == nil && res.StatusCode == http.StatusUnauthorized && l.credential != nil {
 		l.credential.rejected(key.secret)
 	}
@@ -316,6 +316,7 @@ func isEventStream(res *http.Response) bool {
 
 // giveTo makes the judged answer the body of the upstream's response.
 func (a *answer) giveTo(res *http.Response) {
+	a.seekEnd()
 	res.Body = a
 	switch {
 	case a.form != formUnary: // an error may be added

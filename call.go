@@ -265,7 +265,11 @@ func matchesAny(globs []string, model string) bool {
 // configuration was loaded: by its name, or by its bare name. A slash in it is a
 // character like any other, which path.Match does not think.
 func matches(glob, model string) bool {
+	literal, isPrefix := strings.CutSuffix(glob, "*")
 	if !strings.Contains(model, "/") {
+		if !strings.ContainsAny(literal, `*?[\`) { // most globs; every call is held against the price list
+			return model == glob || isPrefix && strings.HasPrefix(model, literal)
+		}
 		ok, _ := path.Match(glob, model)
 		return ok
 	}

@@ -162,6 +162,9 @@ func (u *Upstream) provision(ctx caddy.Context) (*upstream, error) {
 	if up.transport, err = u.loadTransport(ctx); err != nil {
 		return nil, err
 	}
+	if !u.proxied { // else its connections are those of the reverse_proxy
+		up.direct = newDirect(up.transport, u.TransportRaw, up.base.Scheme == "https")
+	}
 	return up, u.findCredential(ctx, up)
 }
 

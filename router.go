@@ -129,6 +129,7 @@ func (r *router) close() {
 		if u.credential != nil {
 			u.credential.close()
 		}
+		u.direct.close()
 	}
 }
 

@@ -26,6 +26,7 @@ type upstream struct {
 	name          string
 	base          *url.URL // scheme, host and an optional path prefix; nil: the address of the request
 	transport     http.RoundTripper
+	direct        *direct // for calls that are judged; nil: transport has them as well
 	format        format
 	takesVertex   bool   // calls in the form of Vertex AI as well, as they are; see guessFormat
 	imagesByChat  bool   // of those that speak OpenAI's API
@@ -44,6 +45,14 @@ type upstream struct {
 	health        *health
 
 	turn atomic.Uint32 // of the keys, which rotate
+}
+
+// connection is what judged calls are sent through.
+func (u *upstream) connection() http.RoundTripper {
+	if u.direct != nil {
+		return u.direct
+	}
+	return u.transport
 }
 
 // apiKey is a key of an upstream's own.

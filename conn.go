@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemini
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// readBuffer holds what comes of an answer between its chunks, in bytes: with
+	// net/http's 4 KiB, every chunk costs two reads.
+	readBuffer = 64 << 10
+	// writeBuffer is net/http's own size, in bytes; large pieces pass it by.
+	writeBuffer = 4 << 10
+	// sentSoon is how long the end of an answer waits for that of the request,
+	// which comes first as a rule. net/http gives it the same time.
+	sentSoon = 50 * time.Millisecond
+)
+
+var (
+	readBuffers  = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readBuffer) }}
+	writeBuffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, writeBuffer) }}
+)
+
+// conn is a connection to an upstream. It has one call at a time, and while it has
+// one, the buffers for it.
+type conn struct {
+	endpoint
+	raw       net.Conn // without TLS
+	stream    net.Conn
+	pool      *connPool
+	idleSince time.Time
+
+	disarm   func() bool // keeps the call's context from killing the connection
+	in       *bufio.Reader
+	headroom int64                 // how much more of headers may be read; negative: no limit
+	sending  chan error            // how sending a long body has ended; nil: it was short
+	spoilt   atomic.Pointer[error] // why the body could not be read
+	isBroken bool                  // writing has failed; belongs to whoever sends
+}
+
+// Read reads from the upstream.
+func (c *conn) Read(p []byte) (int, error) {
+	switch {
+	case c.headroom == 0:
+		return 0, fmt.Errorf("response headers exceeded the limit of the transport")
+	case c.headroom > 0:
+		p = p[:min(int64(len(p)), c.headroom)]
+	}
+	n, err := c.stream.Read(p)
+	if c.headroom > 0 {
+		c.headroom -= int64(n)
+	}
+	return n, err
+}
+
+// Write remembers that it was the connection that failed, not the body.
+func (c *conn) Write(p []byte) (int, error) {
+	n, err := c.stream.Write(p)
+	c.isBroken = c.isBroken || err != nil
+	return n, err
+}
+
+// ReadFrom writes a body from where it is kept. net/http hands it over with a limit
+// around it, and would copy it otherwise, in pieces of writeBuffer.
+func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	limited, ok := r.(*io.LimitedReader)
+	if !ok {
+		return io.Copy(writerOnly{c}, r)
+	}
+	kept, ok := limited.R.(*bodyReader)
+	if !ok {
+		return io.Copy(writerOnly{c}, r)
+	}
+	n, err := kept.WriteTo(&boundedWriter{c, limited.N})
+	limited.N -= n
+	return n, err
+}
+
+// writerOnly hides ReadFrom.
+type writerOnly struct{ io.Writer }
+
+// boundedWriter lets nothing through behind the end that was declared: the upstream
+// would take it for another request.
+type boundedWriter struct {
+	to   io.Writer
+	left int64
+}
+
+func (b *boundedWriter) Write(p []byte) (int, error) {
+	if int64(len(p)) > b.left {
+		return 0, errTooLong
+	}
+	n, err := b.to.Write(p)
+	b.left -= int64(n)
+	return n, err
+}
+
+var errTooLong = errors.New("request body is longer than declared")
+
+// exchange sends a request and reads the headers of its answer. A body of some length
+// is sent while the answer is waited for, because it may be refused before its end.
+func (c *conn) exchange(r *http.Request, maxHeader int64) (*http.Response, error) {
+	c.in = readBuffers.Get().(*bufio.Reader)
+	c.in.Reset(c)
+	c.headroom, c.sending = maxHeader, nil
+	if isFlat(r) {
+		if err := c.send(r); err != nil {
+			return nil, err
+		}
+		return c.receive(r)
+	}
+	c.sending = make(chan error, 1)
+	go func() {
+		err := c.send(r)
+		if err != nil && !c.isBroken {
+			c.spoilt.Store(&err)
+			c.kill() // there will be no answer
+		}
+		c.sending <- err
+	}()
+	res, err := c.receive(r)
+	if cause := c.spoilt.Load(); cause != nil {
+		return nil, *cause
+	}
+	return res, err
+}
+
+// isFlat tells that a body is in memory, and leaves in one piece with its headers; see
+// requestBody.reader.
+func isFlat(r *http.Request) bool {
+	return r.Body == nil || r.Body == http.NoBody || r.ContentLength > 0 && r.ContentLength <= flatBody
+}
+
+func (c *conn) send(r *http.Request) error {
+	out := writeBuffers.Get().(*bufio.Writer)
+	out.Reset(c)
+	defer func() {
+		out.Reset(nil)
+		writeBuffers.Put(out)
+	}()
+	if err := r.Write(out); err != nil {
+		return err
+	}
+	return out.Flush()
+}
+
+// receive reads the headers of the answer, past those that only say that one is to
+// come.
+func (c *conn) receive(r *http.Request) (*http.Response, error) {
+	for {
+		res, err := http.ReadResponse(c.in, r)
+		if err != nil {
+			return nil, fmt.Errorf("reading the answer: %w", err)
+		}
+		if isFinal := res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols; isFinal {
+			c.headroom = -1
+			return res, nil
+		}
+	}
+}
+
+// leave ends a call. The connection is kept for another one if nothing of this one is
+// left on it.
+func (c *conn) leave(mayKeep bool) {
+	if mayKeep && c.in.Buffered() == 0 && c.hasSent() && c.disarm() {
+		c.releaseBuffer()
+		c.pool.put(c)
+		return
+	}
+	c.abandon()
+}
+
+// hasSent tells whether all of the request is out.
+func (c *conn) hasSent() bool {
+	if c.sending == nil {
+		return true
+	}
+	late := time.NewTimer(sentSoon)
+	defer late.Stop()
+	select {
+	case err := <-c.sending:
+		return err == nil
+	case <-late.C:
+		return false
+	}
+}
+
+// abandon ends a call and the connection with it.
+func (c *conn) abandon() {
+	c.disarm()
+	c.kill()
+	c.releaseBuffer()
+}
+
+// kill ends whatever waits for the connection.
+func (c *conn) kill() { _ = c.raw.Close() }
+
+func (c *conn) releaseBuffer() {
+	c.in.Reset(nil)
+	readBuffers.Put(c.in)
+	c.in = nil
+}
