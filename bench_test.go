@@ -16,27 +16,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// BenchmarkScan shows what inspecting an answer costs: it must be a small part
-// of what moving its bytes costs.
-func BenchmarkScan(b *testing.B) {
-	image := strings.Replace(okImage, "aGVsbG8=", strings.Repeat("aGVsbG8h", 20<<20/8), 1)
-	event := `data: {"candidates": [{"content": {"parts": [{"text": " will generate an image of the Eiffel Tower"}],"role": "model"},"index": 0}],"usageMetadata": {"promptTokenCount": 15,"candidatesTokenCount": 17,"totalTokenCount": 32,"promptTokensDetails": [{"modality": "TEXT","tokenCount": 15}]},"modelVersion": "gemini-2.5-flash","responseId": "mS77aIOaD5qFvr0P1b_T4AY"}` + "\r\n\r\n"
-	for name, answer := range map[string]string{"events": strings.Repeat(event, 20), "text": `{"candidates":[{"content":{"parts":[{"text":"` + strings.Repeat("word ", 200) + `"}]},"finishReason":"STOP"}]}`, "image20M": image} {
-		b.Run(name, func(b *testing.B) {
-			body := []byte(answer)
-			b.SetBytes(int64(len(body)))
-			b.ReportAllocs()
-			for b.Loop() {
-				s := newAnswerScanner(new(facts), name == "events", geminiEnums)
-				for p := body; len(p) > 0; {
-					n, _ := s.write(p[:min(len(p), 32<<10)])
-					p = p[n:]
-				}
-			}
-		})
-	}
-}
-
 // cannedTransport answers without a network.
 type cannedTransport struct{ body []byte }
 
@@ -52,37 +31,76 @@ func (c cannedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // BenchmarkServeHTTP is all that the gateway does to a small call, without the
-// sockets and without Caddy's server: with its defaults, and with what a call
-// that needs no retry could need.
+// sockets and without Caddy's server: with its defaults, with what a call that
+// needs no retry could need, and with limits in addition.
 func BenchmarkServeHTTP(b *testing.B) {
-	body := []byte(`{"candidates":[{"content":{"parts":[{"text":"` + strings.Repeat("word ", 200) + `"}]},"finishReason":"STOP"}]}`)
-	b.Run("defaults", func(b *testing.B) { serve(b, handlerOver(b, cannedTransport{body})) })
-	b.Run("several", func(b *testing.B) {
-		h := handlerOver(b, cannedTransport{body})
-		r := h.gateway.router
-		for _, name := range []string{"second", "third"} {
-			u := upstreamAt(b, "http://127.0.0.1:1", cannedTransport{body})
-			u.name = name
-			r.upstreams = append(r.upstreams, u)
-		}
-		r.upstreams[0].keys = []*apiKey{keyOf("first"), keyOf("second")}
-		now := time.Now() // another prompt has been blocked
-		r.state.guard.remember("fake", 1, [16]byte{}, blockRecord{Class: classBlocked}, now.Add(time.Hour), now)
-		serve(b, h)
-	})
+	for _, c := range servings {
+		b.Run(c.name, func(b *testing.B) {
+			call := caller(b, c.handler(b))
+			b.ReportAllocs()
+			for b.Loop() {
+				call()
+			}
+		})
+		b.Run(c.name+"/parallel", func(b *testing.B) {
+			h := c.handler(b)
+			b.ReportAllocs()
+			b.RunParallel(func(p *testing.PB) {
+				call := caller(b, h)
+				for p.Next() {
+					call()
+				}
+			})
+		})
+	}
 }
 
-// serve lets a handler serve one call after the other.
-func serve(b *testing.B, h *Handler) {
+// serving is a handler with a configuration, and what one small call to it
+// allocates at most, the client's request included. Those of several upstreams
+// have blocks on record.
+type serving struct {
+	name    string
+	options Options
+	names   []string // of the upstreams
+	most    float64
+}
+
+var servings = []serving{
+	{"defaults", Options{}, []string{"fake"}, 95},
+	{"several", Options{}, []string{"fake", "second", "third"}, 118},
+	{"limited", Options{RateLimits: []RateLimit{{Match: "*", RPM: 1 << 40, TPM: 1 << 40, IPM: 1 << 40, RPD: 1 << 40}}}, []string{"fake", "second", "third"}, 131},
+}
+
+func (s serving) handler(tb testing.TB) *Handler {
+	answer := cannedTransport{[]byte(`{"candidates":[{"content":{"parts":[{"text":"` + strings.Repeat("word ", 200) + `"}]},"finishReason":"STOP"}]}`)}
+	h := handlerOver(tb, answer)
+	var upstreams []*upstream
+	for _, name := range s.names {
+		u := upstreamAt(tb, "http://127.0.0.1:1", answer)
+		u.name = name
+		upstreams = append(upstreams, u)
+	}
+	r := testRouter(s.options, upstreams...)
+	h.gateway.router, h.gateway.state = r, r.state
+	if len(upstreams) > 1 {
+		upstreams[0].keys = []*apiKey{keyOf("first"), keyOf("second")}
+		now := time.Now() // another prompt has been blocked
+		r.state.guard.remember("fake", 1, [16]byte{}, blockRecord{Class: classBlocked}, now.Add(time.Hour), now)
+	}
+	return h
+}
+
+// caller returns how to make one small call after the other.
+func caller(tb testing.TB, h *Handler) (call func()) {
 	ctx := context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())
 	ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{})
 	ctx = context.WithValue(ctx, caddyhttp.ExtraLogFieldsCtxKey, new(caddyhttp.ExtraLogFields))
-	b.ReportAllocs()
-	for b.Loop() {
+	return func() {
 		r := httptest.NewRequestWithContext(ctx, http.MethodPost, imagePath, strings.NewReader(prompt))
 		r.Header.Set(apiKeyHeader, "key")
-		if err := h.ServeHTTP(httptest.NewRecorder(), r, nil); err != nil {
-			b.Fatal(err)
+		w := httptest.NewRecorder()
+		if err := h.ServeHTTP(w, r, nil); err != nil || w.Code != http.StatusOK {
+			tb.Error(w.Code, err)
 		}
 	}
 }

@@ -62,3 +62,38 @@ func BenchmarkAdmission(b *testing.B) {
 		})
 	})
 }
+
+// BenchmarkLine is what it costs to take a place in line, to ask for one's turn
+// and to go away again, behind those who wait already.
+func BenchmarkLine(b *testing.B) {
+	for _, waiting := range []int{0, 1, 1_000} {
+		b.Run(strconv.Itoa(waiting), func(b *testing.B) {
+			come := lineOf(waiting)
+			b.ReportAllocs()
+			for b.Loop() {
+				come()
+			}
+		})
+	}
+}
+
+// lineOf returns how a call comes and goes at a gate that is closed for a minute,
+// and where so many wait.
+func lineOf(waiting int) (come func()) {
+	limits := bounds{most: demand{limitRPM: 1_000, limitTPM: 1 << 40}}
+	d := demand{limitRPM: 1, limitTPM: 1_000}
+	g := newState().gates.at(gateID{scope: "full"}, gateName{}, midday)
+	for range limits.most[limitRPM] {
+		g.admit(&d, &limits, midday)
+	}
+	patience := waitLimit{queue: time.Hour, since: midday, deadline: midday.Add(time.Hour)}
+	enter := func() *ticket { return g.enter(&d, &limits, patience, midday, midday) }
+	for range waiting {
+		enter()
+	}
+	return func() {
+		k := enter()
+		g.look(k, midday)
+		g.leave(k)
+	}
+}

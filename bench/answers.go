@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
@@ -22,6 +24,10 @@ type answer struct {
 	flush       bool          // after every write
 	pace        time.Duration // before every write, which is then stamped with the time it is sent
 	rest        time.Duration // after the first write
+
+	// packed are the writes of the same as gzip, for which the upstream has to
+	// be asked; nil if it does not compress.
+	packed func() [][]byte
 }
 
 const (
@@ -102,6 +108,24 @@ func restedAnswer(size int) func() answer {
 		a.rest = eventPace
 		return a
 	}
+}
+
+// gzipped is an answer that is compressed on its way, once for all calls.
+func gzipped(build func() answer) func() answer {
+	return func() answer {
+		a := build()
+		a.packed = sync.OnceValue(func() [][]byte { return pieces(string(zipped(bytes.Join(a.writes, nil)))) })
+		return a
+	}
+}
+
+// zipped looks for no repetitions, of which an image in base64 has none.
+func zipped(text []byte) []byte {
+	var out bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&out, gzip.HuffmanOnly) // there is such a level
+	_, _ = z.Write(text)                                // into memory
+	_ = z.Close()
+	return out.Bytes()
 }
 
 func blockAnswer() answer {

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -20,7 +19,8 @@ import (
 const blockTimeout = 2 * time.Minute
 
 // allInFlight is how long clients leave their answers unread once all have
-// begun, so that a proxy that reads ahead shows how far.
+// begun, so that a proxy that reads ahead shows how far; and how long the
+// upstream keeps calls waiting that are held at the same time.
 const allInFlight = 200 * time.Millisecond
 
 // digest is what an answer is checked by: length and last bytes in every call,
@@ -64,12 +64,18 @@ type job struct {
 	body   []byte
 	paced  bool
 
+	every    time.Duration // between two calls of an open loop; 0: a closed one
+	together int           // calls that the upstream holds until it has them all; 0: none
+
 	status int
 	want   digest
 }
 
 func newJob(c *benchCase, t *target) *job {
 	j := &job{spec: c, target: t, body: []byte(c.request()), status: http.StatusOK}
+	if c.zipped {
+		j.body = zipped(j.body)
+	}
 	a := c.answer()
 	j.paced = a.pace > 0
 	if !j.paced {
@@ -134,10 +140,9 @@ func (j *job) checkBlocked(ctx context.Context) error {
 	return nil
 }
 
-// call makes one call and reads its answer into buf. arrived is called at the
-// first byte.
-func (j *job) call(ctx context.Context, buf []byte, arrived func()) (timing, error) {
-	start := time.Now()
+// call makes one call and reads its answer into buf. Its time counts from
+// start. arrived is called at the first byte.
+func (j *job) call(ctx context.Context, start time.Time, buf []byte, arrived func()) (timing, error) {
 	resp, err := j.send(ctx)
 	if err != nil {
 		return timing{}, err
@@ -160,6 +165,12 @@ func (j *job) send(ctx context.Context) (*http.Response, error) {
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Goog-Api-Key", "bench")
 	req.Header.Set(caseHeader, j.spec.name)
+	if j.spec.zipped {
+		req.Header.Set("Content-Encoding", "gzip")
+	}
+	if j.together > 0 {
+		req.Header.Set(togetherHeader, strconv.Itoa(j.together))
+	}
 	resp, err := j.target.transport.RoundTrip(req)
 	if err != nil {
 		return nil, err
@@ -229,18 +240,18 @@ func (j *job) block(ctx context.Context, n int) (sample, error) {
 	var (
 		results = make([]timing, n)
 		errs    = make([]error, n)
-		next    atomic.Int64
 		wg      sync.WaitGroup
 		arrived = j.gate(n)
 	)
 	before := j.target.usage(true)
 	start := time.Now()
+	turns := turns(n, j.every)
 	for range j.spec.conns {
 		wg.Go(func() {
 			buf := make([]byte, bufferSize/4)
-			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+			for t := range turns {
 				here := sync.OnceFunc(arrived)
-				results[i], errs[i] = j.call(ctx, buf, here)
+				results[t.call], errs[t.call] = j.call(ctx, t.begin(), buf, here)
 				here() // a call that failed keeps nobody waiting
 			}
 		})
@@ -249,6 +260,9 @@ func (j *job) block(ctx context.Context, n int) (sample, error) {
 	elapsed := time.Since(start)
 	s := summarise(results, errs, elapsed)
 	s.addUsage(before, j.target.usage(false), j.target.idle, n)
+	if j.together > 0 {
+		s.addKept(n * len(j.body))
+	}
 	return s, firstOf(errs)
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
@@ -28,7 +29,7 @@ func TestEveryCaseDirect(t *testing.T) {
 			if err := j.check(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			c.conns = min(c.conns, 4)
+			c.conns = min(c.conns, 2)
 			s, err := j.block(t.Context(), c.conns)
 			if err != nil {
 				t.Fatal(err)
@@ -177,6 +178,90 @@ func TestInFlight(t *testing.T) {
 	}
 	if early.Load() != 0 {
 		t.Errorf("%d answers ended before all had begun", early.Load())
+	}
+}
+
+// TestTogether proves that the upstream has all requests before it answers one,
+// again and again, and that one that leaves is not counted.
+func TestTogether(t *testing.T) {
+	const conns = 3
+	u := newUpstream()
+	var asked, early atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		answer := httptest.NewRecorder()
+		u.ServeHTTP(answer, r)
+		if asked.Load()%conns != 0 {
+			early.Add(1)
+		}
+		_, _ = answer.Body.WriteTo(w)
+	}))
+	defer srv.Close()
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	u.crowd.join(gone, conns)
+	c := benchCase{name: "text-1k", model: textModel, answer: textAnswer, conns: conns, calls: conns}
+	j := newJob(&c, newTarget("proxy", srv.URL, conns))
+	j.together = conns
+	for range 2 {
+		if s, err := j.block(t.Context(), conns); err != nil || s[callsKey] != conns {
+			t.Fatalf("sample %v, error %v", s, err)
+		}
+	}
+	if early.Load() != 0 || asked.Load() != 2*conns {
+		t.Errorf("%d of %d were answered before all were there", early.Load(), asked.Load())
+	}
+}
+
+// TestOpenLoopCountsWaiting keeps the only connection busy with the first call:
+// what the others wait for it is their delay.
+func TestOpenLoopCountsWaiting(t *testing.T) {
+	const stall, every = 200 * time.Millisecond, 10 * time.Millisecond
+	u := newUpstream()
+	var asked atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 1 {
+			time.Sleep(stall)
+		}
+		u.ServeHTTP(w, r)
+	}))
+	defer srv.Close()
+	c := cases[0]
+	j := newJob(&c, newTarget("proxy", srv.URL, 1))
+	j.every = every
+	s, err := j.block(t.Context(), 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The third of them was due 20 ms after the first, and the fourth 30.
+	for key, least := range map[string]time.Duration{p50.key: stall - 2*every, p99.key: stall, firstByte.key: stall - 2*every} {
+		if s[key] < milliseconds(least) {
+			t.Errorf("%s is %.1f ms, want at least %v", key, s[key], least)
+		}
+	}
+}
+
+// TestTurnsKeepTheirTimes takes none of them before all are due.
+func TestTurnsKeepTheirTimes(t *testing.T) {
+	const n, every = 5, 2 * time.Millisecond
+	before := time.Now()
+	turns := turns(n, every)
+	sleepUntil(before.Add(n * every))
+	var first time.Time
+	for i := range n {
+		turn := <-turns
+		if i == 0 {
+			first = turn.due
+		}
+		if turn.call != i || !turn.begin().Equal(first.Add(time.Duration(i)*every)) {
+			t.Errorf("call %d is due %v after the first", turn.call, turn.due.Sub(first))
+		}
+	}
+	if _, more := <-turns; more {
+		t.Error("there are too many")
+	}
+	if first.Before(before) {
+		t.Error("the first was due before the beginning")
 	}
 }
 

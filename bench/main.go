@@ -13,10 +13,9 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"runtime/debug"
-	"slices"
+	"strings"
 	"time"
 )
 
@@ -25,19 +24,6 @@ const upstreamCommand = "upstream"
 
 // caddyPackage is what is measured, bare and as the gateway alike.
 const caddyPackage = "github.com/caddy-gemini/caddy-gemini/cmd/caddy"
-
-// idleCalls bring a fresh process to the state that counts as idle: its code
-// is in memory and its connections are open.
-const idleCalls = 16
-
-type options struct {
-	quick bool
-	self  bool
-	only  *regexp.Regexp
-	pairs int
-	out   string
-	caddy string
-}
 
 func main() {
 	// Collecting garbage while others are measured costs them time.
@@ -62,31 +48,6 @@ func start() error {
 	return run(ctx, o)
 }
 
-func parseFlags(args []string) (options, error) {
-	var o options
-	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	fs.BoolVar(&o.quick, "quick", false, "a short run that proves that everything works; its figures are rough")
-	fs.BoolVar(&o.self, "self", false, "put bare Caddy in the gateway's place: all ratios should be near 1")
-	fs.IntVar(&o.pairs, "pairs", 10, "pairs of blocks per case, better even; 2 with -quick unless given")
-	fs.StringVar(&o.out, "o", "", "also write the raw figures to this JSON `file`")
-	fs.StringVar(&o.caddy, "caddy", "", "measure this Caddy `binary` instead of building one")
-	pattern := fs.String("case", "", "only the cases whose names match this `regexp`")
-	if err := fs.Parse(args); err != nil {
-		return o, err
-	}
-	given := false
-	fs.Visit(func(f *flag.Flag) { given = given || f.Name == "pairs" })
-	if o.quick && !given {
-		o.pairs = 2
-	}
-	if o.pairs < 1 || fs.NArg() > 0 {
-		return o, errors.New("at least one pair, and no arguments besides flags")
-	}
-	var err error
-	o.only, err = regexp.Compile(*pattern)
-	return o, err
-}
-
 func run(ctx context.Context, o options) (err error) {
 	dir, err := os.MkdirTemp("", "caddy-gemini-bench")
 	if err != nil {
@@ -94,13 +55,8 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	env := &environment{dir: dir, caddy: o.caddy, self: o.self}
-	if env.caddy == "" {
-		env.caddy = filepath.Join(dir, "caddy.exe")
-		build := exec.CommandContext(ctx, "go", "build", "-o", env.caddy, caddyPackage)
-		build.Stdout, build.Stderr = os.Stderr, os.Stderr
-		if err := build.Run(); err != nil {
-			return fmt.Errorf("go build %s: %w", caddyPackage, err)
-		}
+	if err := env.build(ctx, &o); err != nil {
+		return err
 	}
 	stop, err := env.startUpstream(ctx)
 	if err != nil {
@@ -117,7 +73,7 @@ func run(ctx context.Context, o options) (err error) {
 			c = c.quick()
 		}
 		began := time.Now()
-		result, err := env.measure(ctx, &c, o.pairs)
+		result, err := env.measure(ctx, &c, &o)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -137,84 +93,34 @@ func run(ctx context.Context, o options) (err error) {
 	return nil
 }
 
-// measure runs one case on fresh processes, in rounds that alternate their
-// order, so that what drifts in the machine drifts for all.
-func (e *environment) measure(ctx context.Context, c *benchCase, pairs int) (caseResult, error) {
-	result := caseResult{Name: c.name, rows: c.rows}
-	bare, err := e.bare(ctx, c)
-	if err != nil {
-		return result, err
+// build makes the Caddy to be measured, unless there is one.
+func (e *environment) build(ctx context.Context, o *options) error {
+	if e.caddy != "" {
+		return nil
 	}
-	defer bare.stop()
-	gateway, err := e.gateway(ctx, c)
-	if err != nil {
-		return result, err
-	}
-	defer gateway.stop()
-	targets := []*target{bare, gateway}
-	if !c.inFlight {
-		direct := e.direct(c)
-		defer direct.stop()
-		targets = append([]*target{direct}, targets...)
-	}
-	jobs := make([]*job, len(targets))
-	for i, t := range targets {
-		if jobs[i], err = prepare(ctx, c, t); err != nil {
-			return result, t.explain(err)
+	e.caddy = filepath.Join(e.dir, "caddy.exe")
+	what := caddyPackage
+	if o.profiles != "" {
+		what = profiledPackage
+		err := errors.Join(os.MkdirAll(o.profiles, 0o755), os.Setenv(profilesVariable, e.dir))
+		if err != nil {
+			return err
 		}
 	}
-	for range pairs {
-		round := make(map[*target]sample)
-		for _, j := range jobs {
-			s, err := j.block(ctx, c.calls)
-			if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) {
-				return result, j.target.explain(err)
-			}
-			if err != nil {
-				fmt.Fprintf(os.Stderr, "%s, %s: %v failed: %v\n", c.name, j.target.name, s[failedKey], err)
-			}
-			round[j.target] = s
-		}
-		p := pair{Bare: round[bare], Gateway: round[gateway]}
-		if len(targets) == 3 {
-			p.Direct = round[targets[0]]
-		}
-		result.Pairs = append(result.Pairs, p)
-		slices.Reverse(jobs)
+	build := exec.CommandContext(ctx, "go", "build", "-o", e.caddy, what)
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("go build %s: %w", what, err)
 	}
-	return result, nil
-}
-
-// prepare makes a target ready for a case: idle memory taken, answer checked,
-// connections open.
-func prepare(ctx context.Context, c *benchCase, t *target) (*job, error) {
-	small := cases[0]
-	if _, err := newJob(&small, t).block(ctx, idleCalls); err != nil {
-		return nil, err
-	}
-	if u := t.usage(false); u != nil {
-		t.idle = u.rss
-	}
-	if c.primed && t.completes {
-		if err := newJob(&refusal, t).check(ctx); err != nil {
-			return nil, err
-		}
-	}
-	j := newJob(c, t)
-	if err := j.check(ctx); err != nil {
-		return nil, err
-	}
-	if c.inFlight {
-		return j, nil
-	}
-	_, err := j.block(ctx, max(c.conns, c.calls/10))
-	return j, err
+	return nil
 }
 
 func newReport(o options, binary string) *report {
 	r := &report{
+		Command:      o.command,
 		Date:         time.Now().Format(time.DateOnly),
 		Cores:        runtime.NumCPU(),
+		Processor:    processor(),
 		OS:           runtime.GOOS,
 		Arch:         runtime.GOARCH,
 		GoVersion:    runtime.Version(),
@@ -233,6 +139,21 @@ func newReport(o options, binary string) *report {
 		}
 	}
 	return r
+}
+
+// processor names the CPU where Linux does.
+func processor() string {
+	const unknown = "unknown CPU"
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return unknown
+	}
+	for line := range strings.Lines(string(info)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return unknown
 }
 
 // write saves the raw figures; no file name, no file.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"strings"
@@ -22,22 +23,23 @@ var (
 	firstByteAdded = metric{key: "first_byte_ms", label: "first byte, added", unit: "ms", added: true}
 	throughput     = metric{key: "requests_per_second", label: "requests/s", unit: "/s"}
 	cpuPerCall     = metric{key: "cpu_ms_per_call", label: "CPU per call", unit: "ms"}
+	keptRSS        = metric{key: "kept_rss_over_bodies", label: "peak RSS over idle, times the bodies", unit: "×"}
 	peakRSS        = metric{key: "peak_rss_over_idle_mib", label: "peak RSS over idle", unit: "MiB"}
 	eventDelay     = metric{key: "event_delay_p50_ms", label: "delay of an event p50", unit: "ms"}
 	eventDelay99   = metric{key: "event_delay_p99_ms", label: "delay of an event p99", unit: "ms"}
 )
 
-// bound is what a row must hold: the median ratio of the gateway to bare
-// Caddy, or the gateway's own figure, against a limit.
+// bound is what a row must hold, and what it aims at: the median ratio of the
+// gateway to bare Caddy, or the gateway's own figure, against a limit.
 type bound struct {
-	limit    float64
-	atLeast  bool
-	absolute bool
+	must, aim float64
+	atLeast   bool
+	absolute  bool
 }
 
-func atMost(ratio float64) *bound        { return &bound{limit: ratio} }
-func atLeast(ratio float64) *bound       { return &bound{limit: ratio, atLeast: true} }
-func gatewayAtMost(limit float64) *bound { return &bound{limit: limit, absolute: true} }
+func atMost(must, aim float64) *bound        { return &bound{must: must, aim: aim} }
+func atLeast(must, aim float64) *bound       { return &bound{must: must, aim: aim, atLeast: true} }
+func gatewayAtMost(must, aim float64) *bound { return &bound{must: must, aim: aim, absolute: true} }
 
 // row is one line of the report.
 type row struct {
@@ -54,8 +56,10 @@ type pair struct {
 
 // report is all of a run, as the JSON file has it.
 type report struct {
+	Command      string       `json:"command"`
 	Date         string       `json:"date"`
 	Cores        int          `json:"cores"`
+	Processor    string       `json:"processor"`
 	OS           string       `json:"os"`
 	Arch         string       `json:"arch"`
 	GoVersion    string       `json:"go_version"`
@@ -93,29 +97,40 @@ func (c *caseResult) figures(m metric) figures {
 	return f
 }
 
-// verdict says what a row must be and whether it is.
-func (b *bound) verdict(f figures, unit string) (must, holds string) {
+// limits are the row's last four columns: what it must be and whether it is, what
+// it aims at and whether that is reached.
+func (b *bound) limits(f figures, unit string) [4]string {
 	if b == nil {
-		return "", ""
+		return [4]string{}
 	}
-	sign, value := "≤", median(ratios(f.gateway, f.bare))
+	value := median(ratios(f.gateway, f.bare))
 	if b.absolute {
 		value = median(f.gateway)
 	} else {
 		unit = ""
 	}
-	good := value <= b.limit
+	must, holds := b.compare(value, b.must, unit)
+	aim, reached := b.compare(value, b.aim, unit)
+	return [4]string{must, holds, aim, reached}
+}
+
+func (b *bound) compare(value, limit float64, unit string) (wanted, verdict string) {
+	sign, good := "≤", value <= limit
 	if b.atLeast {
-		sign, good = "≥", value >= b.limit
+		sign, good = "≥", value >= limit
 	}
-	must = strings.TrimSpace(fmt.Sprintf("%s %g %s", sign, b.limit, unit))
-	switch {
-	case math.IsNaN(value): // nothing was measured
-		return must, "?"
-	case good:
-		return must, "yes"
+	wanted = strings.TrimSpace(fmt.Sprintf("%s %g %s", sign, limit, unit))
+	if math.IsNaN(value) { // nothing was measured
+		return wanted, "?"
 	}
-	return must, "**no**"
+	return wanted, yesOrNo(good)
+}
+
+func yesOrNo(good bool) string {
+	if good {
+		return "yes"
+	}
+	return "**no**"
 }
 
 // failed counts the calls of all cases that failed, and those made.
@@ -142,40 +157,54 @@ func (r *report) ok() bool {
 	return bare+gateway == 0
 }
 
-// markdown is the table, ready to be pasted.
+// introduction says what the columns are. It comes before a table that is shown
+// without bench/README.md.
+const introduction = `*bare Caddy* is a plain ` + "`reverse_proxy`" + `, *gateway* is ` + "`gemini`" + `; both have their defaults, except where the
+case is about an option. They run at the same time, on the same machine as the fake upstream and the client, and take
+turns in blocks of calls. Figures are medians of all blocks; the ratio is that of neighbouring blocks: median and, in
+brackets, the smallest and the largest. *must* is what every release has to keep, *aim* what is worked towards; both are
+about the median ratio, or where they have a unit, about the gateway's own figure. Rows without them are for information.
+`
+
+const (
+	columns = "| case | what | bare Caddy | gateway | gateway / bare: median (min–max) | must | holds | aim | reached |\n"
+	aligned = "|---|---|--:|--:|--:|--:|---|--:|---|\n"
+)
+
+// markdown is the table and what goes with it, ready to be pasted.
 func (r *report) markdown() string {
 	w := new(strings.Builder)
-	fmt.Fprintf(w, "%s, %d cores, %s/%s, %s, Caddy %s", r.Date, r.Cores, r.OS, r.Arch, r.GoVersion, r.CaddyVersion)
+	fmt.Fprintf(w, "`%s` on %s, %d cores (%s), %s/%s, %s, Caddy %s", r.Command, r.Date, r.Cores, r.Processor, r.OS, r.Arch, r.GoVersion, r.CaddyVersion)
 	if r.Quick {
 		fmt.Fprint(w, ", short run")
 	}
 	if r.Self {
 		fmt.Fprint(w, ", bare Caddy in the gateway's place")
 	}
-	fmt.Fprint(w, "\n\n| case | what | bare Caddy | gateway | gateway / bare: median (min–max) | must | holds |\n")
-	fmt.Fprint(w, "|---|---|--:|--:|--:|--:|---|\n")
+	fmt.Fprint(w, ".\n\n", introduction, "\n", columns, aligned)
 	for _, c := range r.Cases {
-		if c.Error != "" {
-			reason, _, _ := strings.Cut(c.Error, "\n")
-			fmt.Fprintf(w, "| %s | not measured: %s | | | | | **no** |\n", c.Name, strings.ReplaceAll(reason, "|", `\|`))
-			continue
-		}
-		for _, row := range c.rows {
-			f := c.figures(row.metric)
-			must, holds := row.bound.verdict(f, row.metric.unit)
-			fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s |\n", c.Name, row.metric.label,
-				quantity(median(f.bare), row.metric.unit), quantity(median(f.gateway), row.metric.unit),
-				spread(ratios(f.gateway, f.bare)), must, holds)
-		}
+		c.markdown(w)
 	}
 	bareFailed, bareCalls := r.failed(func(p pair) sample { return p.Bare })
 	failed, calls := r.failed(func(p pair) sample { return p.Gateway })
-	holds := "yes"
-	if failed > 0 {
-		holds = "**no**"
-	}
-	fmt.Fprintf(w, "| all | failed requests | %d of %d | %d of %d | | 0 | %s |\n", bareFailed, bareCalls, failed, calls, holds)
+	holds := yesOrNo(failed == 0)
+	fmt.Fprintf(w, "| all | failed requests | %d of %d | %d of %d | | 0 | %s | 0 | %s |\n", bareFailed, bareCalls, failed, calls, holds, holds)
 	return w.String()
+}
+
+func (c *caseResult) markdown(w io.Writer) {
+	if c.Error != "" {
+		reason, _, _ := strings.Cut(c.Error, "\n")
+		fmt.Fprintf(w, "| %s | not measured: %s | | | | | **no** | | **no** |\n", c.Name, strings.ReplaceAll(reason, "|", `\|`))
+		return
+	}
+	for _, row := range c.rows {
+		f := c.figures(row.metric)
+		limits := row.bound.limits(f, row.metric.unit)
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s |\n", c.Name, row.metric.label,
+			quantity(median(f.bare), row.metric.unit), quantity(median(f.gateway), row.metric.unit),
+			spread(ratios(f.gateway, f.bare)), strings.Join(limits[:], " | "))
+	}
 }
 
 // quantity is a value with three digits that count.

@@ -48,6 +48,13 @@ func (s sample) addUsage(before, after *usage, idle int64, calls int) {
 	s.set(peakRSS.key, float64(max(after.peak-idle, 0))/(1<<20))
 }
 
+// addKept relates the peak memory to the bytes of all bodies that were kept then.
+func (s sample) addKept(bodies int) {
+	if peak, ok := s[peakRSS.key]; ok {
+		s.set(keptRSS.key, peak*(1<<20)/float64(bodies))
+	}
+}
+
 func (s sample) set(key string, v float64) {
 	if !math.IsNaN(v) {
 		s[key] = v

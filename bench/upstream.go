@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -27,6 +28,9 @@ const (
 	caseHeader = "X-Goog-Bench-Case"
 	// receivedHeader tells the client how long a body reached the upstream.
 	receivedHeader = "X-Bench-Received"
+	// togetherHeader says how many calls like it the upstream must have in full
+	// before it answers any of them.
+	togetherHeader = "X-Goog-Bench-Together"
 
 	// bufferSize is what all bodies are read into, large enough for the cost
 	// of reading not to hide that of the proxies.
@@ -47,6 +51,7 @@ type upstreamAddrs struct{ HTTP, HTTPS string }
 type upstream struct {
 	answers map[string]func() answer
 	buffers sync.Pool
+	crowd   crowd
 }
 
 func newUpstream() *upstream {
@@ -71,8 +76,19 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
+	if n, err := strconv.Atoi(r.Header.Get(togetherHeader)); err == nil {
+		u.crowd.join(r.Context(), n)
+	}
 	a := build()
 	h := w.Header()
+	if a.packed != nil {
+		if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			http.Error(w, "nobody asked for gzip", http.StatusNotAcceptable)
+			return
+		}
+		h.Set("Content-Encoding", "gzip")
+		a.writes = a.packed()
+	}
 	h.Set("Content-Type", a.contentType)
 	h.Set(receivedHeader, strconv.FormatInt(received, 10))
 	// Google's answers have no length; net/http would give small ones one.
