@@ -112,17 +112,6 @@ func (a *answer) hearOut() {
 	}
 }
 
-// seekEnd reads on behind an answer that is complete, if that means no waiting: what
-// is known to have ended goes to the client with its length, in one piece.
-func (a *answer) seekEnd() {
-	source, ok := a.source.(*directBody)
-	if ok && a.form == formUnary && a.atObjectEnd && !a.ended && source.isReady() {
-		n, err := source.Read(a.held.room())
-		a.held.grow(n)
-		a.end(err)
-	}
-}
-
 // failed is the error object that ended the wait for a verdict. A failing stream
 // has it bare or in an event, perhaps behind what the model thought (wire §7).
 func (a *answer) failed() []byte {

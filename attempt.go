@@ -316,7 +316,6 @@ func isEventStream(res *http.Response) bool {
 
 // giveTo makes the judged answer the body of the upstream's response.
 func (a *answer) giveTo(res *http.Response) {
-	a.seekEnd()
 	res.Body = a
 	switch {
 	case a.form != formUnary: // an error may be added

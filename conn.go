@@ -4,6 +4,7 @@ package gemini
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -44,7 +45,8 @@ type conn struct {
 	headroom int64                 // how much more of headers may be read; negative: no limit
 	sending  chan error            // how sending a long body has ended; nil: it was short
 	spoilt   atomic.Pointer[error] // why the body could not be read
-	isBroken bool                  // writing has failed; belongs to whoever sends
+	isBroken bool                  // writing has failed; belongs to whoever sends, as does
+	failure  error                 // of the body
 }
 
 // Read reads from the upstream.
@@ -70,19 +72,28 @@ func (c *conn) Write(p []byte) (int, error) {
 }
 
 // ReadFrom writes a body from where it is kept. net/http hands it over with a limit
-// around it, and would copy it otherwise, in pieces of writeBuffer.
-func (c *conn) ReadFrom(r io.Reader) (int64, error) {
-	limited, ok := r.(*io.LimitedReader)
-	if !ok {
-		return io.Copy(writerOnly{c}, r)
+// around it, and would copy it otherwise, in pieces of writeBuffer. It also hides what
+// a body has failed with.
+func (c *conn) ReadFrom(r io.Reader) (n int64, err error) {
+	limited, isLimited := r.(*io.LimitedReader)
+	if kept, ok := keptBody(limited, isLimited); ok {
+		n, err = kept.WriteTo(&boundedWriter{c, limited.N})
+		limited.N -= n
+	} else {
+		n, err = io.Copy(writerOnly{c}, r)
 	}
-	kept, ok := limited.R.(*bodyReader)
-	if !ok {
-		return io.Copy(writerOnly{c}, r)
+	if !c.isBroken {
+		c.failure = err
 	}
-	n, err := kept.WriteTo(&boundedWriter{c, limited.N})
-	limited.N -= n
 	return n, err
+}
+
+func keptBody(r *io.LimitedReader, ok bool) (*bodyReader, bool) {
+	if !ok {
+		return nil, false
+	}
+	kept, ok := r.R.(*bodyReader)
+	return kept, ok
 }
 
 // writerOnly hides ReadFrom.
@@ -122,7 +133,8 @@ func (c *conn) exchange(r *http.Request, maxHeader int64) (*http.Response, error
 	go func() {
 		err := c.send(r)
 		if err != nil && !c.isBroken {
-			c.spoilt.Store(&err)
+			cause := cmp.Or(c.failure, err)
+			c.spoilt.Store(&cause)
 			c.kill() // there will be no answer
 		}
 		c.sending <- err

@@ -203,9 +203,6 @@ func (b *directBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// isReady tells that more of the answer can be read without waiting, or its end.
-func (b *directBody) isReady() bool { return b.conn == nil || b.conn.in.Buffered() > 0 }
-
 // Close ends the connection of an answer that has not been read to its end.
 func (b *directBody) Close() error {
 	if b.conn != nil {
