@@ -141,7 +141,7 @@ func TestHoldEndsWhereTheVerdictIsCertain(t *testing.T) {
 		{"draft first", formUnary, withDrafts, `{"candidates":[{"content":{"parts":[{"inlineData":{"data":"AA"},"thought":true},{"inlineData":{"data":"BB"}}¦]}}]}`},
 		{"draft flagged before its data", formUnary, imageCall, `{"candidates":[{"content":{"parts":[{"thought":true,"inlineData":{"data":"AA"}},{"inlineData":{"data":"B¦B"}}]}}]}`},
 		{"speech first", formUnary, imageCall, `{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"audio/pcm","data":"AA"}},{"inlineData":{"data":"B¦B"}}]}}]}`},
-		{"text", formUnary, textCall, `{"candidates":[{"content":{"parts":[{"text":"Hi"}]},"finishReason":"STOP"}]}¦ ` + "\n"},
+		{"text", formUnary, textCall, `{"candidates":[{"content":{"parts":[{"text":"Hi"}]},"finishReason":"STOP"}]} ` + "\n¦"},
 		{"text stream", formEvents, textCall, "data: " + hello + "¦\n\n" + "data: " + hello + "\n\n"},
 		{"array", formArray, textCall, "[" + hello + "¦," + hello + "]"},
 		{"text of an image stream", formEvents, imageCall, "data: " + hello + "\n\n" + `data: {"candidates":[{"content":{"parts":[{"inlineData":{"data":"A¦A"}}]}}]}` + "\n\n"},

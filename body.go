@@ -74,7 +74,7 @@ func newRequestBody(r *http.Request, c completion, limit int64, keep bool) *requ
 	if r.Body == nil {
 		raw.left = 0
 	}
-	b := &requestBody{source: raw, declared: raw.left, limit: limit, completer: newCompleter(c), keep: keep, inMemory: keepInMemory}
+	b := &requestBody{source: raw, declared: raw.left, limit: limit, completer: newCompleter(c), keep: keep, inMemory: defaultInMemory}
 	encoding := strings.ToLower(strings.Join(r.Header.Values("Content-Encoding"), ","))
 	isGzip := encoding == "gzip" || encoding == "x-gzip"
 	switch {

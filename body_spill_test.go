@@ -75,7 +75,7 @@ func TestRequestBodySpills(t *testing.T) {
 			t.Error("it arrived damaged")
 		}
 	}
-	if peak > keepInMemory+2*largeChunk {
+	if peak > defaultInMemory+2*largeChunk {
 		t.Errorf("%d bytes in memory", peak)
 	}
 	if b.spill.file == nil {
@@ -91,7 +91,7 @@ func TestRequestBodyWithoutRoom(t *testing.T) {
 	missing := t.TempDir() + "/missing"
 	t.Setenv("TMPDIR", missing)
 	t.Setenv("TMP", missing)
-	body := `{"x":"` + strings.Repeat("y", keepInMemory+2*largeChunk) + `"}`
+	body := `{"x":"` + strings.Repeat("y", defaultInMemory+2*largeChunk) + `"}`
 	b := bodyOf(strings.NewReader(body), int64(len(body)), "", completion{}, testLimit, true)
 	defer b.release()
 	if err := b.readAhead(); err != nil {
@@ -116,14 +116,14 @@ func TestRequestBodyWithoutRoom(t *testing.T) {
 // TestRequestBodyPinnedSpill has another attempt move what a connection is
 // still writing into the file.
 func TestRequestBodyPinnedSpill(t *testing.T) {
-	body := `["` + strings.Repeat("0123456789abcdefghi", (keepInMemory+8*largeChunk)/19) + `"]`
+	body := `["` + strings.Repeat("0123456789abcdefghi", (defaultInMemory+8*largeChunk)/19) + `"]`
 	b := bodyOf(strings.NewReader(body), -1, "", completion{}, testLimit, true)
 	writes, goOn := make(chan int64), make(chan struct{})
 	done := make(chan error, 1)
 	go func() {
 		var at int64
 		_, err := b.reader(rendering{}).(io.WriterTo).WriteTo(writerFunc(func(p []byte) (int, error) {
-			if at += int64(len(p)); at > keepInMemory+largeChunk {
+			if at += int64(len(p)); at > defaultInMemory+largeChunk {
 				writes <- at
 				<-goOn
 			}

@@ -66,6 +66,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		guard off|<duration>
 //
 //		max_body            <size>
+//		keep_in_memory      <size>
 //		hold                <size>
 //		stream_commit       image|text
 //
@@ -159,7 +160,13 @@ var optionsGrammar = grammar[Options]{
 	"rephrase": {parse: parseRephrase},
 	"guard":    {parse: parseGuard},
 	"max_body": {parse: func(o *Options, d *caddyfile.Dispenser) error { return parseSize(d, &o.MaxBody) }},
-	"hold":     {parse: func(o *Options, d *caddyfile.Dispenser) error { return parseSize(d, &o.Hold) }},
+	"keep_in_memory": {parse: func(o *Options, d *caddyfile.Dispenser) error {
+		if err := parseSize(d, &o.KeepInMemory); err != nil {
+			return err
+		}
+		return wrap(d, checkInMemory(o.KeepInMemory))
+	}},
+	"hold": {parse: func(o *Options, d *caddyfile.Dispenser) error { return parseSize(d, &o.Hold) }},
 	"stream_commit": {parse: func(o *Options, d *caddyfile.Dispenser) error {
 		return parseWord(d, &o.StreamCommit, commitImage, commitText)
 	}},

@@ -72,7 +72,18 @@ func (o *Options) checkJudgement() error {
 	if o.MaxBody < 0 || o.Hold < 0 {
 		return fmt.Errorf("max_body and hold are sizes above zero, in bytes")
 	}
+	if err := checkInMemory(o.KeepInMemory); err != nil {
+		return err
+	}
 	return oneOf("stream_commit", o.StreamCommit, commitImage, commitText)
+}
+
+// checkInMemory has a bound because so much of a body is read before it is sent.
+func checkInMemory(size int64) error {
+	if size < minInMemory {
+		return fmt.Errorf("keep_in_memory: %d bytes are less than 256KiB; give a size such as 16MiB", size)
+	}
+	return nil
 }
 
 func oneOf(option, value string, allowed ...string) error {

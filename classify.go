@@ -246,10 +246,13 @@ func (f *facts) judge(e *expectation, at moment) (v verdict, certain bool) {
 	if v, failed := f.failure(); failed {
 		return v, true
 	}
-	if at == answerEnd || !e.stream {
-		return f.withoutImage(e), true
+	if e.stream && at != answerEnd {
+		return verdict{}, f.mayGo(e)
 	}
-	return verdict{}, f.mayGo(e)
+	v = f.withoutImage(e)
+	// What follows the object can still show that the answer is broken: a length
+	// that is not reached, a chunk or a checksum that is missing.
+	return v, at == answerEnd || v.class != classOK
 }
 
 // judgeLate judges the whole of an answer that has gone to the client already.

@@ -76,7 +76,7 @@ func (c *conn) Write(p []byte) (int, error) {
 // a body has failed with.
 func (c *conn) ReadFrom(r io.Reader) (n int64, err error) {
 	limited, isLimited := r.(*io.LimitedReader)
-	if kept, ok := keptBody(limited, isLimited); ok {
+	if kept, ok := asKept(limited, isLimited); ok {
 		n, err = kept.WriteTo(&boundedWriter{c, limited.N})
 		limited.N -= n
 	} else {
@@ -88,7 +88,7 @@ func (c *conn) ReadFrom(r io.Reader) (n int64, err error) {
 	return n, err
 }
 
-func keptBody(r *io.LimitedReader, ok bool) (*bodyReader, bool) {
+func asKept(r *io.LimitedReader, ok bool) (*bodyReader, bool) {
 	if !ok {
 		return nil, false
 	}

@@ -3,6 +3,7 @@
 package gemini
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -35,14 +36,10 @@ type direct struct {
 	indirect         http.RoundTripper // for calls through a proxy
 }
 
-const (
-	// maxHeaderSize is the default that Caddy documents for its transport.
-	maxHeaderSize = 10 << 20
-	// maxIdlePerHost is how many connections to an upstream are kept where the
-	// configuration does not say. HTTP/1.1 takes one for each call under way; with
-	// Caddy's 32, which are meant for HTTP/2 as well, most would be made anew.
-	maxIdlePerHost = 256
-)
+// maxIdlePerHost is how many connections to an upstream are kept where the
+// configuration does not say. HTTP/1.1 takes one for each call under way; with
+// Caddy's 32, which are meant for HTTP/2 as well, most would be made anew.
+const maxIdlePerHost = 256
 
 // transportConfig is what has been configured of a transport, where that differs from its
 // defaults.
@@ -73,11 +70,8 @@ func newDirect(module http.RoundTripper, config json.RawMessage, isTLS bool) *di
 	}
 	d := &direct{
 		dial: n.DialContext, proxy: n.Proxy, tls: n.TLSClientConfig, handshakeTimeout: n.TLSHandshakeTimeout,
-		maxHeader: maxHeaderSize, indirect: module,
+		maxHeader: cmp.Or(n.MaxResponseHeaderBytes, maxAnswerHeader), indirect: module,
 		pool: connPool{perHost: maxIdlePerHost, maxIdle: n.IdleConnTimeout},
-	}
-	if n.MaxResponseHeaderBytes > 0 {
-		d.maxHeader = n.MaxResponseHeaderBytes
 	}
 	if said.KeepAlive.MaxIdlePerHost != 0 {
 		d.pool.perHost = said.KeepAlive.MaxIdlePerHost

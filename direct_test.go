@@ -123,7 +123,7 @@ func TestDirectAnswers(t *testing.T) {
 		"says too much":     {answer: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\n", body: "{}"},
 		"not HTTP":          {answer: "SSH-2.0-OpenSSH\r\n\r\n", fault: "http_protocol_error"},
 		"bad header":        {answer: "HTTP/1.1 200 OK\r\nno colon\r\n\r\n", fault: "http_protocol_error"},
-		"bad chunk":         {answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n", fault: "http_protocol_error"},
+		"bad chunk":         {answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n", fault: "http_response_transfer_coding"},
 		"long header":       {answer: "HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", 2<<20) + "\r\n\r\n", fault: "http_response_header_section_size"},
 		"hints without end": {answer: strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", 1<<16), fault: "http_response_header_section_size"},
 	} {

@@ -203,6 +203,7 @@ func (g *gateway) open(r *http.Request, c call) *exchange {
 	x.publish(r)
 	keep := g.router.retry.attempts > 1 || g.router.guardFor > 0 || len(g.router.limits) > 0 || g.router.mayTranslate(&c)
 	x.body = newRequestBody(r, g.completion(r, x), g.options.MaxBody, keep)
+	x.body.inMemory = g.options.KeepInMemory
 	x.expect = func(s *station) expectation { return g.expectation(x, s) }
 	return x
 }

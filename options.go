@@ -81,6 +81,11 @@ type Options struct {
 	// 413. Default: 128 MiB.
 	MaxBody int64 `json:"max_body,omitempty"`
 
+	// The most of one request that is kept in memory to be sent again, in bytes,
+	// from 256 KiB on. What is beyond it is kept in a temporary file. Default:
+	// 16 MiB.
+	KeepInMemory int64 `json:"keep_in_memory,omitempty"`
+
 	// The most of one answer that may wait for its verdict, in bytes. An answer
 	// that outgrows it is delivered. Default: 4 MiB.
 	Hold int64 `json:"hold,omitempty"`
@@ -180,6 +185,7 @@ const (
 	defaultName       = "google"
 	defaultURL        = "https://generativelanguage.googleapis.com"
 	defaultMaxBody    = 128 << 20
+	defaultInMemory   = 16 << 20 // of requests with a few pictures all; 64 of them stay below 1 GiB
 	defaultHold       = 4 << 20
 	defaultThreshold  = "BLOCK_NONE"
 	defaultAttempts   = 5
@@ -192,6 +198,7 @@ const (
 	defaultGuard      = caddy.Duration(24 * time.Hour)
 	defaultProbe      = caddy.Duration(5 * time.Minute)
 
+	minInMemory = aheadSize
 	maxAttempts = 20
 	maxRatio    = 20.0
 	maxMin      = 10_000
@@ -226,6 +233,7 @@ func (o *Options) setDefaults() {
 	o.Retry.setDefaults()
 	o.Guard = cmp.Or(o.Guard, new(defaultGuard))
 	o.MaxBody = cmp.Or(o.MaxBody, defaultMaxBody)
+	o.KeepInMemory = cmp.Or(o.KeepInMemory, defaultInMemory)
 	o.Hold = cmp.Or(o.Hold, defaultHold)
 	o.StreamCommit = cmp.Or(o.StreamCommit, commitImage)
 	if len(o.Upstreams) == 0 {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
 // Upstream is a place that answers calls.
@@ -228,6 +229,12 @@ func setsCredential(ops *headers.HeaderOps) bool {
 	return false
 }
 
+// maxAnswerHeader is how much of an answer's header is read, in bytes, where the
+// transport does not say it. Google's take two kilobytes, and many clients no more
+// than 64. Go's own bound is 10 MiB, which as fields of a few bytes each are
+// hundreds of megabytes of memory.
+const maxAnswerHeader = 64 << 10
+
 // loadTransport leaves the transport's life to Caddy: it closes idle
 // connections when the configuration is unloaded.
 func (u *Upstream) loadTransport(ctx caddy.Context) (http.RoundTripper, error) {
@@ -238,6 +245,9 @@ func (u *Upstream) loadTransport(ctx caddy.Context) (http.RoundTripper, error) {
 	module, err := load()
 	if err != nil {
 		return nil, fmt.Errorf("transport: %w", err)
+	}
+	if t, ok := module.(*reverseproxy.HTTPTransport); ok && t.MaxResponseHeaderSize == 0 {
+		t.Transport.MaxResponseHeaderBytes = maxAnswerHeader
 	}
 	return module.(http.RoundTripper), nil
 }

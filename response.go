@@ -139,29 +139,37 @@ func faultOf(err error) string {
 			return f.fault
 		}
 	}
-	if isTimeout(err) {
-		return "connection_timeout"
+	switch {
+	case !isTimeout(err):
+		return "connection_terminated"
+	case strings.HasPrefix(text, "read "):
+		return "connection_read_timeout"
 	}
-	return "connection_terminated"
+	return "connection_timeout"
 }
 
 // faults go by the text of an error, because Caddy's transports hide the type of
-// what happens when they dial: reverseproxy.DialError does not unwrap.
+// what happens when they dial: reverseproxy.DialError does not unwrap. The first
+// that fits counts.
 var faults = []struct{ text, fault string }{
+	{"lookup ", "dns_error"}, // a name server can refuse a connection, too
 	{"connection refused", "connection_refused"},
-	{"no such host", "dns_error"},
 	{"network is unreachable", "destination_ip_unroutable"},
 	{"no route to host", "destination_ip_unroutable"},
 	{"timeout awaiting response headers", "http_response_timeout"},
+	{"remote error: tls: ", "tls_alert_received"},
 	{"x509: ", "tls_certificate_error"},
 	{"certificate", "tls_certificate_error"},
 	{"tls: ", "tls_protocol_error"},
+	{"HTTP response to HTTPS client", "tls_protocol_error"},
 	{"response headers exceeded", "http_response_header_section_size"},
-	{"malformed HTTP", "http_protocol_error"},
-	{"malformed MIME header", "http_protocol_error"},
-	{"malformed chunked encoding", "http_protocol_error"},
+	{"header list larger", "http_response_header_section_size"}, // of HTTP/2
+	{"chunk", "http_response_transfer_coding"},
+	{"transfer encoding", "http_response_transfer_coding"},
 	{"gzip: ", "http_response_content_coding"},
 	{"flate: ", "http_response_content_coding"},
+	{"malformed ", "http_protocol_error"},
+	{"Content-Length", "http_protocol_error"},
 	{"EOF", "http_response_incomplete"},
 }
 

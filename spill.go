@@ -8,11 +8,6 @@ import (
 	"os"
 )
 
-// keepInMemory is how much of one body, in bytes, is kept in memory; what
-// follows is kept in a temporary file. Requests with a few pictures stay below
-// it, and 64 of them at a time stay below 1 GiB.
-const keepInMemory = 16 << 20
-
 var errNoRoom = errors.New("no room to keep the request body")
 
 // spill is the part of a body that is kept in a file. It has the client's prompt

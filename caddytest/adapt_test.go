@@ -92,6 +92,7 @@ func TestRefusedConfigs(t *testing.T) {
 		{"stream_commit", `"stream_commit":"always"`, `stream_commit: "always" is not one of image, text`},
 		{"max_body", `"max_body":-1`, `max_body and hold are sizes above zero, in bytes`},
 		{"hold", `"hold":-1`, `max_body and hold are sizes above zero, in bytes`},
+		{"keep_in_memory", `"keep_in_memory":-1`, `keep_in_memory: -1 bytes are less than 256KiB`},
 		{"attempts", `"retry":{"attempts":21}`, `retry attempts: "21" is not a whole number from 1 to 20`},
 		{"backoff", `"retry":{"backoff":{"initial":-1}}`, `retry backoff: -1ns is not above zero; give a duration such as 30s`},
 		{"backoff max", `"retry":{"backoff":{"max":"500ms"}}`, `retry backoff: the first wait, 1s, is longer than the longest, 500ms; swap them`},

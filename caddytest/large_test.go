@@ -252,6 +252,28 @@ func TestLargeRequestsNeedLittleMemory(t *testing.T) {
 	isEmpty(t, dir)
 }
 
+// What stays in memory is the operator's decision.
+func TestKeepInMemory(t *testing.T) {
+	for option, files := range map[string]int{"keep_in_memory 1MiB": 1, "keep_in_memory 8MiB": 0} {
+		t.Run(option, func(t *testing.T) {
+			dir := ownTemp(t)
+			u := newSwallower(t, failingAfter(5*megabyte, func(w http.ResponseWriter, r *http.Request) {
+				if got := len(openIn(dir)); got != files && runtime.GOOS == "linux" {
+					t.Errorf("%d temporary files, want %d", got, files)
+				}
+				overloaded(w, r)
+			}))
+			g := run(t, gemini("upstream only "+u.URL, option, retryQuickly))
+			sent, arrives := largeRequest(4 * megabyte)
+			g.upload(t, sent, 4*megabyte, false).exactly(t, 200, imageJSON)
+			if got, want := u.digest(t), arrives(); got != want {
+				t.Errorf("what arrived has the digest %s, want %s", got, want)
+			}
+			isEmpty(t, dir)
+		})
+	}
+}
+
 // A request that is too large is refused, whether it says so or not, and never
 // loses its retry silently.
 func TestLargeRequestIsRefused(t *testing.T) {
