@@ -119,15 +119,17 @@ var errTooLong = errors.New("request body is longer than declared")
 
 // exchange sends a request and reads the headers of its answer. A body of some length
 // is sent while the answer is waited for, because it may be refused before its end.
-func (c *conn) exchange(r *http.Request, maxHeader int64) (*http.Response, error) {
+func (c *conn) exchange(r *http.Request, timeout time.Duration, maxHeader int64) (*http.Response, error) {
 	c.in = readBuffers.Get().(*bufio.Reader)
 	c.in.Reset(c)
 	c.headroom, c.sending = maxHeader, nil
+	w := headerWait{limit: timeout}
 	if isFlat(r) {
 		if err := c.send(r); err != nil {
 			return nil, err
 		}
-		return c.receive(r)
+		w.begin(c)
+		return c.receive(r, &w)
 	}
 	c.sending = make(chan error, 1)
 	go func() {
@@ -137,9 +139,10 @@ func (c *conn) exchange(r *http.Request, maxHeader int64) (*http.Response, error
 			c.spoilt.Store(&cause)
 			c.kill() // there will be no answer
 		}
+		w.begin(c)
 		c.sending <- err
 	}()
-	res, err := c.receive(r)
+	res, err := c.receive(r, &w)
 	if cause := c.spoilt.Load(); cause != nil {
 		return nil, *cause
 	}
@@ -167,13 +170,17 @@ func (c *conn) send(r *http.Request) error {
 
 // receive reads the headers of the answer, past those that only say that one is to
 // come.
-func (c *conn) receive(r *http.Request) (*http.Response, error) {
+func (c *conn) receive(r *http.Request, w *headerWait) (*http.Response, error) {
 	for {
 		res, err := http.ReadResponse(c.in, r)
 		if err != nil {
+			if w.isOver() {
+				return nil, errHeaderTimeout
+			}
 			return nil, fmt.Errorf("reading the answer: %w", err)
 		}
 		if isFinal := res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols; isFinal {
+			w.end()
 			c.headroom = -1
 			return res, nil
 		}

@@ -31,6 +31,7 @@ type direct struct {
 	proxy            func(*http.Request) (*url.URL, error)
 	tls              *tls.Config
 	handshakeTimeout time.Duration // 0: none
+	headerTimeout    time.Duration // from the end of a request to the headers of its answer; 0: none
 	maxHeader        int64         // of an answer, in bytes
 	pool             connPool
 	indirect         http.RoundTripper // for calls through a proxy
@@ -50,28 +51,23 @@ type transportConfig struct {
 	} `json:"keep_alive"`
 }
 
-// newDirect is nil if the transport is not for plain connections of HTTP/1.1, which
-// is what an upstream gets unless its transport says otherwise: images come in half the
-// time and memory that they take in HTTP/2 (bench/README.md, image-6M-tls).
-func newDirect(module http.RoundTripper, config json.RawMessage, isTLS bool) *direct {
-	t, ok := module.(*reverseproxy.HTTPTransport)
-	if !ok || !seesStale {
-		return nil
-	}
+// newDirect is nil if the transport is not for plain connections of HTTP/1.1.
+func newDirect(t *reverseproxy.HTTPTransport, config json.RawMessage, isTLS bool) *direct {
 	var said transportConfig
-	if config != nil && json.Unmarshal(config, &said) != nil {
+	if !seesStale || json.Unmarshal(config, &said) != nil {
 		return nil
 	}
 	n := t.Transport
 	goesBeyond := n.DialTLSContext != nil || t.ProxyProtocol != "" || n.MaxConnsPerHost > 0 || n.MaxIdleConns > 0 ||
-		n.ResponseHeaderTimeout > 0 || n.ReadBufferSize > 0 || n.WriteBufferSize > 0 || n.DisableKeepAlives
+		n.ReadBufferSize > 0 || n.WriteBufferSize > 0 || n.DisableKeepAlives
 	if goesBeyond || !said.isPlain(isTLS) {
 		return nil
 	}
 	d := &direct{
-		dial: n.DialContext, proxy: n.Proxy, tls: n.TLSClientConfig, handshakeTimeout: n.TLSHandshakeTimeout,
-		maxHeader: cmp.Or(n.MaxResponseHeaderBytes, maxAnswerHeader), indirect: module,
-		pool: connPool{perHost: maxIdlePerHost, maxIdle: n.IdleConnTimeout},
+		dial: n.DialContext, proxy: n.Proxy, tls: n.TLSClientConfig, indirect: t,
+		handshakeTimeout: n.TLSHandshakeTimeout, headerTimeout: n.ResponseHeaderTimeout,
+		maxHeader: cmp.Or(n.MaxResponseHeaderBytes, maxAnswerHeader),
+		pool:      connPool{perHost: maxIdlePerHost, maxIdle: n.IdleConnTimeout},
 	}
 	if said.KeepAlive.MaxIdlePerHost != 0 {
 		d.pool.perHost = said.KeepAlive.MaxIdlePerHost
@@ -109,7 +105,7 @@ func (d *direct) RoundTrip(r *http.Request) (*http.Response, error) {
 	// Closing ends whatever the connection is waiting for. A deadline in the past
 	// would be moved on by Caddy's connections that have timeouts.
 	c.disarm = context.AfterFunc(ctx, c.kill)
-	res, err := c.exchange(r, d.maxHeader)
+	res, err := c.exchange(r, d.headerTimeout, d.maxHeader)
 	if err != nil {
 		c.abandon()
 		if cause := context.Cause(ctx); cause != nil {

@@ -359,7 +359,6 @@ func TestDirectIsPlain(t *testing.T) {
 		t.Skip("all connections are Caddy's here")
 	}
 	for config, want := range map[string]struct{ http, https bool }{
-		``:                                    {true, true},
 		`{}`:                                  {true, true},
 		`{"dial_timeout":1000000000}`:         {true, true},
 		`{"versions":["1.1"]}`:                {true, true},
@@ -367,28 +366,39 @@ func TestDirectIsPlain(t *testing.T) {
 		`{"versions":["2"]}`:                  {},
 		`{"versions":["h2c","2"]}`:            {},
 		`{"max_conns_per_host":5}`:            {},
-		`{"response_header_timeout":1000000}`: {},
+		`{"response_header_timeout":1000000}`: {true, true},
 		`{"read_buffer_size":4096}`:           {},
 		`{"keep_alive":{"max_idle_conns":5}}`: {},
 		`{"keep_alive":{"enabled":false}}`:    {},
 	} {
 		for isTLS, want := range map[bool]bool{false: want.http, true: want.https} {
 			var module reverseproxy.HTTPTransport
-			var raw json.RawMessage
-			if config != "" {
-				raw = json.RawMessage(config)
-				if err := json.Unmarshal(raw, &module); err != nil {
-					t.Fatal(err)
-				}
+			if err := json.Unmarshal([]byte(config), &module); err != nil {
+				t.Fatal(err)
 			}
 			ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
 			defer cancel()
 			if err := module.Provision(ctx); err != nil {
 				t.Fatal(err)
 			}
-			if got := newDirect(&module, raw, isTLS) != nil; got != want {
+			if got := newDirect(&module, json.RawMessage(config), isTLS) != nil; got != want {
 				t.Errorf("%q, TLS %t: direct is %t, want %t", config, isTLS, got, want)
 			}
+		}
+	}
+}
+
+// The wait for headers is bounded, from the end of the request on.
+func TestDirectHeaderTimeout(t *testing.T) {
+	for _, body := range []string{"{}", strings.Repeat("a", 1<<20)} {
+		at := rawUpstream(t, func(_ int, _ net.Conn, in *bufio.Reader) {
+			_, _, _ = readCall(in)
+			_, _ = in.ReadByte()
+		})
+		d := plainDirect(t)
+		d.headerTimeout = 20 * time.Millisecond
+		if _, _, err := whole(d, callTo(t, t.Context(), at, body)); err == nil || faultOf(err) != "http_response_timeout" || !isTimeout(err) {
+			t.Errorf("got %v, want a timeout", err)
 		}
 	}
 }
