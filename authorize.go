@@ -52,9 +52,13 @@ var neededHeaders = map[string]bool{
 	"X-Server-Timeout": true,
 }
 
+// actedOn are the headers that say who calls and what the body is. Of several the
+// first counts here, and is the only one that goes on: an upstream may prefer another.
+var actedOn = []string{"Authorization", "Content-Type", apiKeyHeader}
+
 // header selects what goes to the upstream. Generate calls carry only what is
-// needed, and no Accept-Encoding, so that the transport undoes the compression
-// it asks for. Other calls keep their headers.
+// needed, and no Accept-Encoding: base64 hardly shrinks, and whatever is compressed has
+// to be decoded to be judged. Other calls keep their headers.
 func (u *upstream) header(in *http.Request, x *exchange, key *apiKey, c course) http.Header {
 	prefixes := neededPrefixes
 	if u.format == formatOpenAI {
@@ -76,6 +80,11 @@ func (u *upstream) header(in *http.Request, x *exchange, key *apiKey, c course) 
 	if key != nil || u.hasCredential {
 		for _, name := range payers {
 			delete(out, name)
+		}
+	}
+	for _, name := range actedOn {
+		if values := out[name]; len(values) > 1 {
+			out[name] = values[:1]
 		}
 	}
 	switch isBearer := u.takesBearer(&x.call, c); {

@@ -40,6 +40,7 @@ var googleStatus = map[int]string{
 	http.StatusNotFound:            "NOT_FOUND",
 	http.StatusConflict:            "ABORTED",
 	http.StatusTooManyRequests:     "RESOURCE_EXHAUSTED",
+	statusClientGone:               reasonCancelled,
 	http.StatusInternalServerError: "INTERNAL",
 	http.StatusNotImplemented:      "UNIMPLEMENTED",
 	http.StatusBadGateway:          "UNAVAILABLE",

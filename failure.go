@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"strings"
 )
 
 // maxErrorBody is how much of an error is read to understand it; Google's are
@@ -66,6 +68,12 @@ func (x *exchange) bodyError(err error) error {
 	return nil
 }
 
+// unreadable ends a call whose body cannot be read. It fails if its client has left.
+func (x *exchange) unreadable(cause error) error {
+	x.badBody(cause)
+	return x.ctx.Err()
+}
+
 // badBody is the end of a request whose body cannot be sent on.
 func (a *attempt) badBody(cause error) {
 	a.verdict = verdict{class: classClient, reason: reasonMalformed}
@@ -83,7 +91,25 @@ func (a *attempt) badBody(cause error) {
 		a.detail = "an image of the request is no image, so that it could not be sent on: " + cause.Error()
 	case errors.As(cause, &malformed):
 		a.detail = "the request body is not JSON, so that it could not be completed: " + malformed.Error()
+	case hasHungUp(cause):
+		a.verdict.reason, a.status = reasonCancelled, statusClientGone
 	default:
 		a.detail = "the request body could not be read to its end"
+	}
+}
+
+// hasHungUp tells that a connection has ended before a body did, or that nothing has
+// come for longer than the server waits, rather than what is no HTTP.
+func hasHungUp(cause error) bool {
+	var lost net.Error
+	return errors.Is(cause, io.ErrUnexpectedEOF) || errors.As(cause, &lost) ||
+		strings.HasSuffix(cause.Error(), "client disconnected") // HTTP/2's, which has no type
+}
+
+// deserted makes an attempt one that its client has ended. What the upstream had
+// said by then remains.
+func (a *attempt) deserted() {
+	if a.verdict.class == classTransient && a.problem == nil {
+		a.verdict = verdict{class: classClient, reason: reasonCancelled}
 	}
 }

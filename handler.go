@@ -34,8 +34,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	res, err := h.gateway.router.RoundTrip(r.WithContext(withExchange(r.Context(), x)))
 	if err != nil {
-		w.WriteHeader(statusClientGone) // for the access log; nobody reads it
 		h.gateway.abandoned(x)
+		gone := x.farewell(r)
+		defer gone.Body.Close()
+		_ = deliver(w, gone, false) // for the access log, and for who has closed one side alone
 		return nil
 	}
 	defer res.Body.Close()

@@ -302,6 +302,11 @@ var reasonTexts = map[reasonAt]reasonText{
 		next: "Leave the field out, or have an upstream that speaks the form of the call.",
 		say:  sayBadRequest, helpLink: aboutErrors,
 	},
+	{"CANCELLED", anyStage}: {
+		what: "this gateway gave the call up, because its client closed the connection, or one side of it, or stopped sending, before it had its answer",
+		next: "Keep it open until the answer has arrived.",
+		say:  sayNotFinished, helpLink: aboutErrors,
+	},
 	{"MALFORMED_REQUEST", anyStage}: {
 		what: "the request body is not valid JSON, so this gateway did not send it on",
 		next: "Correct the body and send it again.",

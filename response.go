@@ -39,6 +39,12 @@ func (x *exchange) isTriedAgain() bool {
 	return slices.ContainsFunc(x.story, func(a *attempt) bool { return a.isRetry })
 }
 
+// farewell is for a client that has left, as far as a server can tell.
+func (x *exchange) farewell(in *http.Request) *http.Response {
+	gone := verdict{class: classClient, reason: reasonCancelled}
+	return x.finished(x.error(gone, statusClientGone).response(x.call.surface), in)
+}
+
 func (x *exchange) finished(res *http.Response, in *http.Request) *http.Response {
 	res.Request = in
 	if in.ProtoMajor > 1 {

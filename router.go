@@ -112,7 +112,9 @@ func (r *router) RoundTrip(in *http.Request) (*http.Response, error) {
 	}
 	switch g, err := r.split(x); {
 	case err != nil:
-		x.badBody(err)
+		if err = x.unreadable(err); err != nil {
+			return nil, err
+		}
 	case g != nil:
 		return g.travel(r, in)
 	default:
@@ -194,8 +196,7 @@ func (a *attempt) keyless(u *upstream) {
 func (r *router) travel(in *http.Request, x *exchange) (err error) {
 	t, err := r.plan(x)
 	if err != nil {
-		x.badBody(err)
-		return nil
+		return x.unreadable(err)
 	}
 	x.trip = t
 	defer func() {
@@ -223,6 +224,7 @@ func (r *router) travel(in *http.Request, x *exchange) (err error) {
 		x.keep(a, &l)
 		t.learn(&l, a)
 		if err := x.ctx.Err(); err != nil {
+			a.deserted()
 			return err
 		}
 		if err := t.hearRest(); err != nil {
@@ -230,7 +232,7 @@ func (r *router) travel(in *http.Request, x *exchange) (err error) {
 		}
 	}
 	if t.isSpoilt {
-		return nil
+		return x.ctx.Err()
 	}
 	if x.attempts == 0 || t.repeat != nil && x.verdict.class == classRepairable {
 		t.refuse()

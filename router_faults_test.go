@@ -319,7 +319,7 @@ func TestClientsThatLeaveTakeAllWithThem(t *testing.T) {
 		{"during a wait", scripts{playsOverload}, 0, "", "1", statusClientGone, true},
 		{"during a wait, behind a long error", scripts{playsLongError}, 0, "", "1", statusClientGone, true},
 		{"while its answer is delivered", scripts{playsHalfImage, playsImage}, 0, "", "1 0", 200, false},
-		{"while it sends a request", scripts{playsImage}, 0, large[:20], "0", 400, false},
+		{"while it sends a request", scripts{playsImage}, 0, large[:20], "0", statusClientGone, false},
 		{"while it sends a large request", scripts{playsImage}, 0, large, "", statusClientGone, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

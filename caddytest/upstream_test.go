@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -20,6 +21,7 @@ import (
 // it is asked.
 type upstream struct {
 	*httptest.Server
+	begun    atomic.Int32 // how many requests have arrived, be it without their bodies
 	mu       sync.Mutex
 	answer   http.HandlerFunc
 	requests []*request
@@ -48,6 +50,7 @@ func scripted(t *testing.T, answer http.HandlerFunc) *upstream {
 
 // ServeHTTP records the request, its body included, and answers.
 func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	u.begun.Add(1)
 	received := &request{Method: r.Method, URI: r.RequestURI, Host: r.Host, Header: r.Header.Clone(), Time: time.Now()}
 	received.Body, received.Err = io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(received.Body))
