@@ -265,17 +265,31 @@ func matchesAny(globs []string, model string) bool {
 // configuration was loaded: by its name, or by its bare name. A slash in it is a
 // character like any other, which path.Match does not think.
 func matches(glob, model string) bool {
-	literal, isPrefix := strings.CutSuffix(glob, "*")
 	if !strings.Contains(model, "/") {
-		if !strings.ContainsAny(literal, `*?[\`) { // most globs; every call is held against the price list
-			return model == glob || isPrefix && strings.HasPrefix(model, literal)
-		}
-		ok, _ := path.Match(glob, model)
-		return ok
+		return matchesName(glob, model)
 	}
 	ok, _ := path.Match(strings.ReplaceAll(glob, "/", "\x00"), strings.ReplaceAll(model, "/", "\x00"))
 	bare := bareModel(model)
 	return ok || bare != model && matches(glob, bare)
+}
+
+// matchesName is path.Match for a name without slashes. Most globs have stars at their
+// ends at most, and every call is held against two dozen.
+func matchesName(glob, model string) bool {
+	inner := strings.Trim(glob, "*")
+	if strings.ContainsAny(inner, `*?[\`) {
+		ok, _ := path.Match(glob, model)
+		return ok
+	}
+	switch isOpen, isOpenEnd := strings.HasPrefix(glob, "*"), strings.HasSuffix(glob, "*"); {
+	case isOpen && isOpenEnd:
+		return strings.Contains(model, inner)
+	case isOpen:
+		return strings.HasSuffix(model, inner)
+	case isOpenEnd:
+		return strings.HasPrefix(model, inner)
+	}
+	return model == glob
 }
 
 // bareModel is the name of a model without the prefixes that the

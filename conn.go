@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"cmp"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -53,7 +52,7 @@ type conn struct {
 func (c *conn) Read(p []byte) (int, error) {
 	switch {
 	case c.headroom == 0:
-		return 0, fmt.Errorf("response headers exceeded the limit of the transport")
+		return 0, errHeaderTooLarge
 	case c.headroom > 0:
 		p = p[:min(int64(len(p)), c.headroom)]
 	}
@@ -115,6 +114,8 @@ func (b *boundedWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
+var errHeaderTooLarge = errors.New("response headers exceeded the limit of the transport")
+
 var errTooLong = errors.New("request body is longer than declared")
 
 // exchange sends a request and reads the headers of its answer. A body of some length
@@ -174,10 +175,13 @@ func (c *conn) receive(r *http.Request, w *headerWait) (*http.Response, error) {
 	for {
 		res, err := http.ReadResponse(c.in, r)
 		if err != nil {
-			if w.isOver() {
-				return nil, errHeaderTimeout
+			switch {
+			case w.isOver():
+				err = errHeaderTimeout
+			case c.headroom == 0: // it may look like a malformed line
+				err = errHeaderTooLarge
 			}
-			return nil, fmt.Errorf("reading the answer: %w", err)
+			return nil, err
 		}
 		if isFinal := res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols; isFinal {
 			w.end()

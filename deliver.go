@@ -3,11 +3,14 @@
 package gemini
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 const (
@@ -27,7 +30,8 @@ var errClientGone = errors.New("client went away")
 // deliver writes an answer to the client. Events are passed on as they come,
 // everything else in filled buffers. An error of the upstream's is returned as
 // it is, one of the client's as errClientGone.
-func deliver(w http.ResponseWriter, res *http.Response, stream bool) error {
+func deliver(ctx context.Context, w http.ResponseWriter, res *http.Response, stream bool) error {
+	defer inLargePieces(ctx)()
 	header := w.Header()
 	if len(res.Header["Server"]) > 0 {
 		delete(header, "Server") // the upstream's instead of Caddy's, as reverse_proxy has it
@@ -60,6 +64,19 @@ func deliver(w http.ResponseWriter, res *http.Response, stream bool) error {
 			return err
 		}
 	}
+}
+
+// inLargePieces has Caddy's server write a buffer as one. By default it writes 64 KiB
+// at a time, so that a client that is slow but takes something is not cut off for
+// being idle; each piece costs two writes to the connection. It returns what puts that
+// back.
+func inLargePieces(ctx context.Context) func() {
+	_, idle := caddyhttp.IdleTimeoutsFromContext(ctx)
+	if idle == nil || idle.MaxChunk != 0 {
+		return func() {}
+	}
+	idle.MaxChunk = copyBuffer
+	return func() { idle.MaxChunk = 0 }
 }
 
 // fill reads until the buffer is full, or once. A slow upstream does not make

@@ -3,6 +3,7 @@
 package gemini
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -40,7 +41,7 @@ func copyOut(tb testing.TB, body string, isStream bool) {
 		StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
 		Body: inRecords{strings.NewReader(body)}, ContentLength: -1,
 	}
-	if err := deliver(w, res, isStream); err != nil || w.written != len(body) {
+	if err := deliver(context.Background(), w, res, isStream); err != nil || w.written != len(body) {
 		tb.Fatal(w.written, err)
 	}
 }

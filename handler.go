@@ -37,11 +37,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.gateway.abandoned(x)
 		gone := x.farewell(r)
 		defer gone.Body.Close()
-		_ = deliver(w, gone, false) // for the access log, and for who has closed one side alone
+		_ = deliver(r.Context(), w, gone, false) // for the access log, and for who has closed one side alone
 		return nil
 	}
 	defer res.Body.Close()
-	err = deliver(w, res, x.streamed() || isEventStream(res))
+	err = deliver(r.Context(), w, res, x.streamed() || isEventStream(res))
 	if errors.Is(err, errClientGone) || r.Context().Err() != nil {
 		err = nil
 	}

@@ -121,7 +121,7 @@ func TestClientsDeclareAndSendNothing(t *testing.T) {
 	u.play(drawn)
 	u.leavesNothing(t, func() {
 		before := heap()
-		all := make([]*wire, clients)
+		all := make([]*wireClient, clients)
 		var group sync.WaitGroup
 		for i := range all {
 			all[i] = g.dial(t)
@@ -143,9 +143,9 @@ func TestClientsDeclareAndSendNothing(t *testing.T) {
 	g.post(t, unaryPath, promptJSON).exactly(t, 200, imageJSON)
 }
 
-// endless is an image of this many bytes that is made up while it is sent. It tells
+// endlessBody is an image of this many bytes that is made up while it is sent. It tells
 // how it ended.
-func endless(size int64, ended chan<- error) http.HandlerFunc {
+func endlessBody(size int64, ended chan<- error) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", jsonType)
 		_, err := io.WriteString(w, imageJSON[:1000])
@@ -161,7 +161,7 @@ func endless(size int64, ended chan<- error) http.HandlerFunc {
 func TestClientsThatDoNotRead(t *testing.T) {
 	const clients = 4
 	ended := make(chan error, clients)
-	u := scripted(t, endless(64*megabyte, ended))
+	u := scripted(t, endlessBody(64*megabyte, ended))
 	site := "metrics /metrics\n" + gemini("upstream unread "+u.URL+" {\n\tapi_key {env.CADDYTEST_KEY}\n}", quickly)
 	g := runWith(t, "servers {\n\ttimeouts {\n\t\twrite_idle 500ms\n\t}\n}", site)
 	counted := g.counters(t)

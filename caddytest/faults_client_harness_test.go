@@ -17,14 +17,14 @@ import (
 	"time"
 )
 
-// wire is a client that says what no library would.
-type wire struct {
+// wireClient is a client that says what no library would.
+type wireClient struct {
 	*net.TCPConn
 	in *bufio.Reader
 }
 
 // dial connects a client whose connection does not outlive the test.
-func (g *gateway) dial(t *testing.T) *wire {
+func (g *gateway) dial(t *testing.T) *wireClient {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", g.address, soon)
 	if err != nil {
@@ -34,11 +34,11 @@ func (g *gateway) dial(t *testing.T) *wire {
 	if err := conn.SetDeadline(time.Now().Add(2 * soon)); err != nil {
 		t.Fatal(err)
 	}
-	return &wire{conn.(*net.TCPConn), bufio.NewReader(conn)}
+	return &wireClient{conn.(*net.TCPConn), bufio.NewReader(conn)}
 }
 
 // says sends bytes as they are.
-func (c *wire) says(t *testing.T, text string) {
+func (c *wireClient) says(t *testing.T, text string) {
 	t.Helper()
 	if _, err := io.WriteString(c, text); err != nil {
 		t.Fatal(err)
@@ -46,7 +46,7 @@ func (c *wire) says(t *testing.T, text string) {
 }
 
 // hears reads the next answer to its end.
-func (c *wire) hears(t *testing.T) *reply {
+func (c *wireClient) hears(t *testing.T) *reply {
 	t.Helper()
 	res, err := http.ReadResponse(c.in, nil)
 	if err != nil {
@@ -56,7 +56,7 @@ func (c *wire) hears(t *testing.T) *reply {
 }
 
 // isHungUp fails unless the server closes the connection, and says nothing before.
-func (c *wire) isHungUp(t *testing.T) {
+func (c *wireClient) isHungUp(t *testing.T) {
 	t.Helper()
 	rest, err := io.ReadAll(c.in)
 	if errors.Is(err, os.ErrDeadlineExceeded) || len(rest) > 0 {
@@ -65,9 +65,9 @@ func (c *wire) isHungUp(t *testing.T) {
 }
 
 // The ways in which a connection ends whose client does not wait for anything.
-var hangups = map[string]func(c *wire){
-	"closes": func(c *wire) { _ = c.Close() },
-	"resets": func(c *wire) {
+var hangups = map[string]func(c *wireClient){
+	"closes": func(c *wireClient) { _ = c.Close() },
+	"resets": func(c *wireClient) {
 		_ = c.SetLinger(0)
 		_ = c.Close()
 	},

@@ -78,7 +78,7 @@ func TestClientVanishes(t *testing.T) {
 	})
 }
 
-func (s *vanishing) check(t *testing.T, g *gateway, u *upstream, name string, hangUp func(*wire)) {
+func (s *vanishing) check(t *testing.T, g *gateway, u *upstream, name string, hangUp func(*wireClient)) {
 	t.Helper()
 	ended := make(chan struct{}, 2)
 	var scripts []http.HandlerFunc

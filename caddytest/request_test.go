@@ -232,7 +232,7 @@ func TestRequestHeaders(t *testing.T) {
 		want       []string
 	}{
 		{"generate call", unaryPath, []string{
-			"Accept-Encoding", "Content-Length", "Content-Type", "User-Agent", "X-Goog-Api-Client", "X-Goog-Api-Key", "X-Server-Timeout",
+			"Content-Length", "Content-Type", "User-Agent", "X-Goog-Api-Client", "X-Goog-Api-Key", "X-Server-Timeout",
 		}},
 		{"forwarded call", "/v1beta/models/" + imageModel + ":countTokens", []string{
 			"Accept-Encoding", "Content-Length", "Content-Type", "Referer", "User-Agent",

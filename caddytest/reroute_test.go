@@ -216,7 +216,7 @@ func TestHeadersOfUpstreams(t *testing.T) {
 
 	all := went(t, "first second third", up...)
 	needed := map[string]string{
-		"Accept-Encoding": "gzip", "Accept-Language": "fr", "Content-Length": fmt.Sprint(len(completedJSON)), "Content-Type": "application/json",
+		"Accept-Language": "fr", "Content-Length": fmt.Sprint(len(completedJSON)), "Content-Type": "application/json",
 		"User-Agent": "google-genai-sdk/3.1.0 gl-node/v20", "X-Goog-Api-Client": "google-genai-sdk/3.1.0", "X-Goog-Request-Params": "sent",
 	}
 	for i, changes := range []map[string]string{
