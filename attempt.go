@@ -77,11 +77,11 @@ func (t *trip) send(in *http.Request, l *leg) *attempt {
 		a.unanswered(x, err)
 	case res.StatusCode != http.StatusOK:
 		a.received = res.StatusCode
-		dropHopHeaders(res.Header)
+		dropTheirs(res.Header)
 		t.refused(a, l, res)
 	default:
 		a.received = res.StatusCode
-		dropHopHeaders(res.Header)
+		dropTheirs(res.Header)
 		t.judge(a, l, res)
 	}
 	if !timer.Stop() {
@@ -164,25 +164,6 @@ func (t *trip) cutShort(a *attempt, isFair bool) {
 	a.isUnfair = !isFair
 }
 
-// ofThisHop are the headers that concern one connection only (RFC 9110
-// §7.6.1), and Alt-Svc, which offers what the upstream has and this server has
-// not.
-var ofThisHop = []string{
-	"Alt-Svc", "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
-}
-
-// dropHopHeaders also drops what the field Connection names.
-func dropHopHeaders(h http.Header) {
-	for _, names := range h["Connection"] {
-		for name := range strings.SplitSeq(names, ",") {
-			h.Del(strings.TrimSpace(name))
-		}
-	}
-	for _, name := range ofThisHop {
-		h.Del(name)
-	}
-}
-
 func (x *exchange) setBody(out, in *http.Request, rd rendering) {
 	if x.body == nil {
 		out.Body, out.ContentLength, out.Trailer = in.Body, in.ContentLength, in.Trailer
@@ -244,6 +225,9 @@ func (r *router) statusOf(v verdict) int {
 func (t *trip) failed(a *attempt, l *leg, answer *answer, res *http.Response) {
 	object := answer.failed()
 	_ = answer.Close()
+	if l.hasOwnKey() {
+		conceal(object, res.Request)
+	}
 	res.StatusCode = a.verdict.status
 	res.Header.Set("Content-Type", contentType)
 	res.Header.Set("Content-Length", strconv.Itoa(len(object)))

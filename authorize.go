@@ -3,6 +3,7 @@
 package gemini
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -74,9 +75,7 @@ func (u *upstream) header(in *http.Request, x *exchange, key *apiKey, c course) 
 			out[name] = values
 		}
 	}
-	if x.forwarded() && len(x.apiKey) > 0 {
-		out[apiKeyHeader] = x.apiKey
-	}
+	maps.Copy(out, x.credentials)
 	if key != nil || u.hasCredential {
 		for _, name := range payers {
 			delete(out, name)
@@ -113,6 +112,22 @@ func ownKey(in *http.Request) *apiKey {
 	}
 	secret := bearer(in.Header.Get("Authorization"))
 	return &apiKey{secret: secret, isToken: strings.HasPrefix(secret, "ya29.")} // Google's access tokens
+}
+
+// credentialHeaders are those that prove who is calling.
+var credentialHeaders = []string{apiKeyHeader, "Authorization"}
+
+// takeCredentials moves the client's credentials out of its headers, into some of
+// their own.
+func takeCredentials(h http.Header) http.Header {
+	taken := make(http.Header, len(credentialHeaders))
+	for _, name := range credentialHeaders {
+		if values, ok := h[name]; ok {
+			taken[name] = values
+			delete(h, name)
+		}
+	}
+	return taken
 }
 
 // keyIn finds a credential in a query.

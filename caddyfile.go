@@ -189,7 +189,7 @@ func (g grammar[T]) parse(d *caddyfile.Dispenser, block string, target *T) error
 		name := d.Val()
 		s, ok := g[name]
 		if !ok {
-			return d.Errf("unrecognized option %q of %s; expected one of %s", name, block, strings.Join(slices.Sorted(maps.Keys(g)), ", "))
+			return d.Errf("unrecognized option %s of %s; expected one of %s", shown(name), block, strings.Join(slices.Sorted(maps.Keys(g)), ", "))
 		}
 		if seen[name] && !s.repeats {
 			return d.Errf("%s is given twice", name)

@@ -88,6 +88,9 @@ func recognise(r *http.Request) call {
 		if unescaped, err := url.PathUnescape(segment); err == nil {
 			segments[i] = unescaped // "model%73" is "models" to Google, too
 		}
+		if leadsElsewhere(segments[i]) {
+			return call{} // which no client writes
+		}
 	}
 	if isCompanion(segments) {
 		return call{surface: surfaceGemini}

@@ -272,7 +272,7 @@ func (u *Upstream) checkAddress() error {
 		return fmt.Errorf("upstream %s: what stands behind the name is not a URL such as %s", u.Name, defaultURL)
 	}
 	if base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
-		return fmt.Errorf("upstream %s: %q is not a URL such as %s", u.Name, base.Redacted(), defaultURL)
+		return fmt.Errorf("upstream %s: %s is not a URL such as %s", u.Name, shown(base.Redacted()), defaultURL)
 	}
 	if base.RawQuery != "" || base.Fragment != "" || base.User != nil {
 		return fmt.Errorf("upstream %s: the URL can have a path, but no user, query or fragment; keys go into api_key", u.Name)

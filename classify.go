@@ -154,17 +154,6 @@ func (e enumWords) name(kind jsonKind, value []byte) string {
 	return alias
 }
 
-// asWord makes sure that what an upstream calls a reason is one word: it goes
-// into header fields, metrics and logs.
-func asWord(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '_' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' {
-			return r
-		}
-		return -1
-	}, s[:min(len(s), 64)])
-}
-
 // verdict is what an answer is.
 type verdict struct {
 	class  class

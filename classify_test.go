@@ -178,7 +178,7 @@ func TestReasons(t *testing.T) {
 			`"SAFETY"`: soft("SAFETY"), `"OTHER"`: soft("OTHER"), `"IMAGE_SAFETY"`: soft("IMAGE_SAFETY"), `"BLOCKLIST"`: hard("BLOCKLIST"),
 			`"PROHIBITED_CONTENT"`: hard("PROHIBITED_CONTENT"), `"MODEL_ARMOR"`: hard("MODEL_ARMOR"), `"JAILBREAK"`: hard("JAILBREAK"),
 			`"SPII"`: hard("SPII"), `"IMAGE_PROHIBITED_CONTENT"`: hard("IMAGE_PROHIBITED_CONTENT"), `"RECITATION"`: soft("RECITATION"),
-			`"BLOCK_REASON_UNSPECIFIED"`: {}, `"BLOCKED_REASON_UNSPECIFIED"`: {}, `"NEWS"`: soft("NEWS"), `"A \"new\" one\n"`: soft("Anewone"),
+			`"BLOCK_REASON_UNSPECIFIED"`: {}, `"BLOCKED_REASON_UNSPECIFIED"`: {}, `"NEWS"`: soft("NEWS"), `"A \"new\" one\n"`: soft("A"),
 			"1": soft("SAFETY"), "2": soft("OTHER"), "3": hard("BLOCKLIST"), "4": hard("PROHIBITED_CONTENT"), "5": soft("IMAGE_SAFETY"), "6": soft("6"),
 			"99": soft("99"), "-3": soft("3"), "3.5": soft("35"),
 		}},

@@ -213,7 +213,7 @@ func TestDirectBodyFails(t *testing.T) {
 		_, _, err := readCall(in)
 		got <- err
 	})
-	r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, at, io.MultiReader(strings.NewReader("{"), failing{errBody}))
+	r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, at, io.MultiReader(strings.NewReader("{"), failingReader{errBody}))
 	r.ContentLength = 1 << 20
 	if _, _, err := whole(plainDirect(t), r); !errors.Is(err, errBody) {
 		t.Errorf("got %v, want %v", err, errBody)
@@ -223,9 +223,9 @@ func TestDirectBodyFails(t *testing.T) {
 	}
 }
 
-type failing struct{ err error }
+type failingReader struct{ err error }
 
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
+func (f failingReader) Read([]byte) (int, error) { return 0, f.err }
 
 // A call that is given up ends at once, wherever it is, and so does its connection.
 func TestDirectIsCancelled(t *testing.T) {

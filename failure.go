@@ -31,6 +31,9 @@ func (t *trip) refused(a *attempt, l *leg, res *http.Response) {
 		io.Reader
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(head), body), body}
+	if l.hasOwnKey() {
+		conceal(head, res.Request)
+	}
 	t.understand(a, l, res, head)
 	if err != nil {
 		a.discard()
@@ -89,6 +92,8 @@ func (a *attempt) badBody(cause error) {
 		a.cause = cause
 	case errors.Is(cause, errBase64):
 		a.detail = "an image of the request is no image, so that it could not be sent on: " + cause.Error()
+	case errors.Is(cause, errStrayPath), errors.Is(cause, errStrayName):
+		a.detail = cause.Error()
 	case errors.As(cause, &malformed):
 		a.detail = "the request body is not JSON, so that it could not be completed: " + malformed.Error()
 	case hasHungUp(cause):

@@ -330,7 +330,7 @@ func (g *gateway) account(x *exchange, status int) {
 			append(x.logFields(status, duration), zap.String("blocked_reason", x.verdict.blocked))...)
 		return
 	case errors.Is(x.cause, errNoRoom):
-		g.logger.Error("request could not be kept", append(x.logFields(status, duration), zap.Error(x.cause))...)
+		g.logger.Error("request could not be kept", append(x.logFields(status, duration), zap.Error(unquoted{x.cause}))...)
 		return
 	case x.verdict.reason == reasonPaused:
 		g.logger.Warn("call was refused, because its project is paused", x.logFields(status, duration)...)
@@ -346,7 +346,7 @@ func (g *gateway) account(x *exchange, status int) {
 	case x.verdict.class.isBlock():
 		g.logger.Warn("call was blocked", x.logFields(status, duration)...)
 	case x.cause != nil && !errors.Is(x.cause, errDeadline):
-		g.logger.Error("upstream failed", append(x.logFields(status, duration), zap.Error(x.cause))...)
+		g.logger.Error("upstream failed", append(x.logFields(status, duration), zap.Error(unquoted{x.cause}))...)
 	case x.verdict.class != classOK:
 		g.logger.Info("call failed", x.logFields(status, duration)...)
 	}

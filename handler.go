@@ -26,10 +26,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if c.surface == surfaceNone {
 		return next.ServeHTTP(w, r)
 	}
+	r = withoutPassword(r)
 	if !c.generates {
 		return h.forward(w, r, newExchange(r, c), next)
 	}
 	x := h.gateway.open(r, c)
+	x.sharesItself = decidesSharing(w.Header())
 	defer x.body.release()
 
 	res, err := h.gateway.router.RoundTrip(r.WithContext(withExchange(r.Context(), x)))
@@ -65,21 +67,53 @@ func (x *exchange) streamed() bool {
 func (h *Handler) forward(w http.ResponseWriter, r *http.Request, x *exchange, next caddyhttp.Handler) error {
 	out := r.WithContext(withExchange(r.Context(), x))
 	out.Header = r.Header.Clone()
-	out.Header.Del(apiKeyHeader)
-	x.apiKey = r.Header[apiKeyHeader]
-	x.query = r.URL.RawQuery
+	x.credentials = takeCredentials(out.Header)
+	x.query, x.mount = r.URL.RawQuery, mountOf(r)
+	x.sharesItself = decidesSharing(w.Header())
 	url := *r.URL
 	url.RawQuery = withoutKey(url.RawQuery)
 	out.URL, out.RequestURI = &url, url.RequestURI()
 
+	x.withheld = make(http.Header)
+	w = &withheldWriter{&caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, x}
 	err := h.proxy.ServeHTTP(w, out, next)
 	if failed, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 		// Not returned: Caddy's error log prints the request with its keys.
-		h.gateway.logger.Debug("forwarding failed", zap.Int("status", failed.StatusCode), zap.Error(failed.Err))
+		h.gateway.logger.Debug("forwarding failed", zap.Int("status", failed.StatusCode), zap.Error(unquoted{failed.Err}))
 		w.WriteHeader(failed.StatusCode)
 		return nil
 	}
 	return err
+}
+
+// mountOf is what the site has cut off the path of a request, with handle_path for
+// example.
+func mountOf(r *http.Request) string {
+	original, _ := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if original.URL == nil {
+		return ""
+	}
+	mount, isCut := strings.CutSuffix(original.URL.EscapedPath(), r.URL.EscapedPath())
+	if !isCut {
+		return ""
+	}
+	return mount
+}
+
+// withoutPassword keeps a password that the site has asked for, with basic_auth for
+// example, from going to an upstream: it is no credential of its API.
+func withoutPassword(r *http.Request) *http.Request {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if _, _, isBasic := r.BasicAuth(); !isBasic || !ok {
+		return r
+	}
+	if _, isUser := repl.Get("http.auth.user.id"); !isUser {
+		return r
+	}
+	out := r.WithContext(r.Context())
+	out.Header = r.Header.Clone()
+	out.Header.Del("Authorization")
+	return out
 }
 
 const apiKeyHeader = "X-Goog-Api-Key"

@@ -25,7 +25,7 @@ import (
 var keyPlaces = []struct{ name, sample, filter string }{
 	{"X-Goog-Api-Key header", sampleKey("h"), "request>headers>X-Goog-Api-Key delete"},
 	{"Authorization header", sampleKey("a"), "request>headers>Authorization delete"},
-	{"key query parameter", sampleKey("q"), "request>uri query {\n\t\treplace key REDACTED\n\t}"},
+	{"key query parameter", sampleKey("q"), "request>uri query {\n\t\treplace key REDACTED\n\t\treplace access_token REDACTED\n\t}"},
 }
 
 func sampleKey(letter string) string { return "AIza" + strings.Repeat(letter, 35) }

@@ -200,7 +200,7 @@ func (a *attempt) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("verdict", a.verdict.class.String())
 	enc.AddString("reason", a.verdict.reason)
 	if a.cause != nil {
-		enc.AddString("error", a.cause.Error())
+		enc.AddString("error", unquoted{a.cause}.Error())
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func TestOpenAIErrors(t *testing.T) {
 		{"overload", 503, openAIBody(`"overloaded"`, "server_error", "", ""), verdict{class: classTransient, reason: "OVERLOADED"}, ""},
 		{"a number", 502, openAIBody(`502`, "", "Provider returned error", ""), verdict{class: classTransient}, ""},
 		{"odd types", 400, `{"error":{"code":{},"type":[],"innererror":7,"moderation_details":"x"}}`, verdict{class: classClient}, ""},
-		{"no word for a header", 400, openAIBody(`"a \"b\"\n"`, "", "", ""), verdict{class: classClient, reason: "AB"}, ""},
+		{"no word for a header", 400, openAIBody(`"a \"b\"\n"`, "", "", ""), verdict{class: classClient, reason: "A"}, ""},
 
 		{"Interactions", 400, `{"error":{"code":"safety","message":"no"}}`, verdict{class: classBlocked, reason: "SAFETY", stage: stageOutput}, ""},
 		{"its image filter", 400, `{"error":{"code":"image_other"}}`, verdict{class: classBlocked, reason: "IMAGE_OTHER", stage: stageOutput}, ""},

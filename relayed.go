@@ -7,11 +7,8 @@ import (
 	"cmp"
 	"crypto/rand"
 	"io"
-	"maps"
 	"net/http"
-	"slices"
 	"strconv"
-	"strings"
 )
 
 // relaysOut tells that an answer has to be put into OpenAI's form for the client,
@@ -86,24 +83,9 @@ func (t *trip) lateBlock(a *attempt) func() []byte {
 	}
 }
 
-// ofTheUpstream are headers that describe an answer as the upstream has written it.
-var ofTheUpstream = []string{
-	"Accept-Ranges", "Content-Digest", "Content-Disposition", "Content-Length", "Content-Md5", "Content-Range", "Digest", "Etag",
-	"Last-Modified", "Repr-Digest",
-}
-
-// ofItsAPI are what headers begin with that are a matter between one of the APIs and
-// the account there: OpenAI names the organization, and counts what it may still ask for.
-var ofItsAPI = []string{"Openai-", "X-Gemini-", "X-Ratelimit-"}
-
 // setForm makes the headers fit a body that is another one, of unknown length.
 func setForm(res *http.Response, isEvents bool) {
-	for _, name := range ofTheUpstream {
-		res.Header.Del(name)
-	}
-	maps.DeleteFunc(res.Header, func(name string, _ []string) bool {
-		return slices.ContainsFunc(ofItsAPI, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
-	})
+	dropHeaders(res.Header, ofBody|ofAccount)
 	kind := contentType
 	if isEvents {
 		kind = "text/event-stream"

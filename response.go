@@ -50,6 +50,9 @@ func (x *exchange) finished(res *http.Response, in *http.Request) *http.Response
 	if in.ProtoMajor > 1 {
 		res.Header.Del("Connection") // has no meaning there, and HTTP/3 clients fail on it
 	}
+	if x.sharesItself {
+		dropHeaders(res.Header, ofSharing)
+	}
 	res.Header.Add("Proxy-Status", x.proxyStatus())
 	return res
 }

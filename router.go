@@ -70,8 +70,12 @@ type exchange struct {
 	clientProject string // whoever holds the client's own key
 
 	// The credentials of a call that is forwarded; see Handler.forward.
-	apiKey []string
-	query  string
+	credentials http.Header
+	query       string
+	withheld    http.Header // of the answer, until it is written; nil: nothing is
+	mount       string      // what the site has cut off the path before
+
+	sharesItself bool // the site says which others may read its answers; see ofSharing
 
 	arrived   time.Time
 	deadline  time.Time
@@ -97,6 +101,11 @@ type exchangeKey struct{}
 func withExchange(ctx context.Context, x *exchange) context.Context {
 	return context.WithValue(ctx, exchangeKey{}, x)
 }
+
+var (
+	errStrayPath = errors.New("the path leads out of the API")
+	errStrayName = errors.New("no model is called like that")
+)
 
 var errNoExchange = errors.New("request did not come through the gemini handler")
 
@@ -153,6 +162,10 @@ func (r *router) nativeTo(c *call) *upstream {
 // forward passes a call on untouched and unjudged.
 func (r *router) forward(in *http.Request, x *exchange) (*http.Response, error) {
 	u := r.nativeTo(&x.call)
+	if u.hasOwnKey() && leadsElsewhere(in.URL.Path) { // out of the upstream's prefix
+		x.badBody(errStrayPath)
+		return x.response(in), nil
+	}
 	var key *apiKey
 	if len(u.keys) > 0 {
 		if key = x.keysOf(u)[0]; key == nil { // always the same: files belong to its project
@@ -175,13 +188,31 @@ func (r *router) forward(in *http.Request, x *exchange) (*http.Response, error) 
 	res, err := u.transport.RoundTrip(out)
 	if err == nil {
 		x.received = res.StatusCode
-		return x.finished(res, in), nil
+		return x.forwardedBack(u, out, res, in), nil
 	}
 	if x.ctx.Err() != nil {
 		return nil, x.ctx.Err()
 	}
 	x.unanswered(x, err)
 	return x.response(in), nil
+}
+
+// forwardedBack is the answer to a call that was forwarded.
+func (x *exchange) forwardedBack(u *upstream, sent *http.Request, res *http.Response, in *http.Request) *http.Response {
+	if !x.turn(u, sent.URL, res) {
+		_ = res.Body.Close()
+		x.sentAway(u)
+		return x.response(in)
+	}
+	if x.call.surface != surfaceNone { // else it is a page of a site behind a reverse_proxy
+		dropHeaders(res.Header, ofOrigin)
+	}
+	if u.hasOwnKey() {
+		concealIn(res, sent)
+	} else {
+		x.withhold(res, sent)
+	}
+	return x.finished(res, in)
 }
 
 // keyless answers a call that has none of an upstream's keys. It is not sent:

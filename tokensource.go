@@ -129,7 +129,7 @@ func fileToken(ctx context.Context, file string) (*oauth2.Token, error) {
 		return nil, err
 	}
 	t := &tokenTransport{ctx: ctx, base: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
-	source, err := c.source(context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: t}))
+	source, err := c.source(context.WithValue(ctx, oauth2.HTTPClient, t.client()))
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func fileToken(ctx context.Context, file string) (*oauth2.Token, error) {
 func metadataToken(ctx context.Context) (*oauth2.Token, error) {
 	dialer := &net.Dialer{Timeout: 2 * time.Second}
 	t := &tokenTransport{ctx: ctx, base: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
-	text, err := metadata.NewClient(&http.Client{Transport: t}).GetWithContext(ctx,
+	text, err := metadata.NewClient(t.client()).GetWithContext(ctx,
 		"instance/service-accounts/default/token?scopes="+url.QueryEscape(cloudScope))
 	if err != nil {
 		return nil, fmt.Errorf("there is no credentials file, and the metadata server is of no help: %w", t.explain(err))
@@ -168,6 +168,15 @@ type tokenTransport struct {
 	failure error
 }
 
+// client follows no redirect, which would take what proves the gateway's identity to
+// another server.
+func (t *tokenTransport) client() *http.Client {
+	return &http.Client{
+		Transport:     t,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
 // RoundTrip sends a request.
 func (t *tokenTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	t.status = 0
@@ -185,14 +194,14 @@ func (t *tokenTransport) explain(err error) error {
 	case err == nil:
 		return nil
 	case t.failure != nil:
-		return fmt.Errorf("no token endpoint could be reached: %w", t.failure)
+		return fmt.Errorf("no token endpoint could be reached: %w", unquoted{t.failure})
 	case errors.As(err, &refused):
 		return fmt.Errorf("the token endpoint answered %d%s", t.status, refusalCode(refused))
 	case t.status >= http.StatusMultipleChoices:
 		return fmt.Errorf("the token endpoint answered %d", t.status)
 	}
 	known, _, _ := strings.Cut(err.Error(), "\n") // then comes what others have said
-	return errors.New(known)
+	return unquoted{errors.New(known)}
 }
 
 // errorCode is what OAuth's codes look like (RFC 6749 §5.2).

@@ -89,7 +89,7 @@ func (t *Transport) Cleanup() error {
 
 // RoundTrip answers a request that reverse_proxy has prepared.
 func (t *Transport) RoundTrip(proxied *http.Request) (*http.Response, error) {
-	in := proxied.WithContext(proxied.Context())
+	in := withoutPassword(proxied.WithContext(proxied.Context()))
 	hideKeys(proxied)
 	c := recognise(in)
 	var x *exchange
@@ -97,7 +97,7 @@ func (t *Transport) RoundTrip(proxied *http.Request) (*http.Response, error) {
 		x = t.gateway.open(in, c)
 	} else {
 		x = newExchange(in, c)
-		x.apiKey, x.query = in.Header[apiKeyHeader], in.URL.RawQuery
+		x.query, x.mount = in.URL.RawQuery, mountOf(in)
 	}
 	x.base = &url.URL{Scheme: "http", Host: in.URL.Host}
 	if t.TLS {
@@ -120,10 +120,8 @@ func (t *Transport) RoundTrip(proxied *http.Request) (*http.Response, error) {
 // debug level when it has been answered. Before it is sent again its headers are
 // made anew, because there are RequestHeaderOps.
 func hideKeys(r *http.Request) {
-	if _, ok := r.Header[apiKeyHeader]; ok {
-		r.Header = r.Header.Clone()
-		r.Header.Del(apiKeyHeader)
-	}
+	r.Header = r.Header.Clone()
+	takeCredentials(r.Header)
 	if keyIn(r.URL.RawQuery) != "" {
 		shown := *r.URL
 		shown.RawQuery = withoutKey(shown.RawQuery)

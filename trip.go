@@ -42,6 +42,9 @@ func (r *router) plan(x *exchange) (*trip, error) {
 			return nil, err
 		}
 	}
+	if leadsElsewhere(x.model) { // it may have to stand in a path
+		return nil, errStrayName
+	}
 	t := &trip{router: r, x: x, stations: make([]station, 0, len(r.upstreams))}
 	for _, u := range r.upstreams {
 		if s := t.station(u); len(s.seats) > 0 { // else the call has none of its keys

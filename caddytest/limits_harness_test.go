@@ -318,11 +318,15 @@ func (w wall) checkQuota(t *testing.T, detail map[string]any) {
 // flood is how many clients bring a key of their own: more than there is room for,
 // or, where the race detector makes that a matter of minutes, than metrics show.
 var flood = func() int {
-	info, _ := debug.ReadBuildInfo()
-	if info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	if hasRaceDetector {
 		return 1_200
 	}
 	return 100_000
+}()
+
+var hasRaceDetector = func() bool {
+	info, _ := debug.ReadBuildInfo()
+	return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }()
 
 // stub is a transport that answers by itself, so that a flood costs little.

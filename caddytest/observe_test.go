@@ -29,7 +29,9 @@ var accessLog = func() string {
 		request>headers>Authorization delete
 		request>uri query {
 			replace key REDACTED
+			replace access_token REDACTED
 		}
+		resp_headers>X-Goog-Upload-Url delete
 	}
 }
 `
