@@ -27,14 +27,29 @@ func FuzzBriefOpenAI(f *testing.F) {
 		if len(input) > 1<<14 {
 			return
 		}
-		kind, body := kinds[choice%uint(len(kinds))], string(input)
-		b, err := readOpenAI(t, kind, body)
-		if err != nil || b.foreign != nil {
-			return
-		}
-		thereAndBackByChat(t, b, body)
-		thereAndBackByImages(t, kind, b, body)
+		checkBriefOpenAI(t, kinds[choice%uint(len(kinds))], string(input))
 	})
+}
+
+// TestBriefOpenAIRandom does the same with bodies of fields that matter.
+func TestBriefOpenAIRandom(t *testing.T) {
+	for kind, schema := range map[openAIKind]*openAISchema{kindGenerations: generationsSchema, kindEdits: editsSchema, kindChat: chatSchema} {
+		bodies := newBodies(schema.root, `"image"`, `"text"`, `"user"`, `"assistant"`, `"system"`, `"16:9"`, `"2K"`, `"1792x1024"`, `"auto"`, `"high"`, `"png"`, `"b64_json"`, `"url"`,
+			`"https://a.example/b.png"`, `"data:image/png;base64,AAAA"`, `"data:;base64,_-8"`, `"image_url"`, `"harassment"`, `"BLOCK_NONE"`, `2`, `0.5`, `50`)
+		for range 500 {
+			checkBriefOpenAI(t, kind, bodies.next())
+		}
+	}
+}
+
+func checkBriefOpenAI(t *testing.T, kind openAIKind, body string) {
+	t.Helper()
+	b, err := readOpenAI(t, kind, body)
+	if err != nil || b.foreign != nil {
+		return
+	}
+	thereAndBackByChat(t, b, body)
+	thereAndBackByImages(t, kind, b, body)
 }
 
 func thereAndBackByChat(t *testing.T, b *brief, body string) {

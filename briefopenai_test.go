@@ -59,7 +59,8 @@ func mustReadOpenAI(t testing.TB, kind openAIKind, body string) *brief {
 	return b
 }
 
-// told is a brief in lines, with what it has of the body.
+// told is a brief in lines, with what it has of the body. A byte that is no UTF-8
+// counts as what encoding/json writes for it: U+FFFD, one for each, in an escape.
 func told(b *brief, body string) string {
 	var d strings.Builder
 	line := func(what string, value any) {
@@ -108,7 +109,7 @@ func told(b *brief, body string) string {
 		line(s.native, b.settings[s.native])
 	}
 	line("dropped", strings.Join(b.dropped, ", "))
-	return d.String()
+	return strings.ReplaceAll(string([]rune(d.String())), `\ufffd`, "\ufffd")
 }
 
 func textOf(p passage, body string) string {

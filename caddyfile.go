@@ -120,13 +120,12 @@ var optionsGrammar = grammar[Options]{
 	"safety_settings": {parse: parseSafetySettings, repeats: true},
 	"response_modalities": {parse: func(o *Options, d *caddyfile.Dispenser) error {
 		for _, modality := range d.RemainingArgs() {
-			modality = strings.ToUpper(modality)
-			if err := oneOf("response_modalities", modality, modalities...); err != nil {
-				return d.WrapErr(err)
-			}
-			o.ResponseModalities = append(o.ResponseModalities, modality)
+			o.ResponseModalities = append(o.ResponseModalities, strings.ToUpper(modality))
 		}
-		return atLeastOne(d, o.ResponseModalities, "response_modalities <modality>...")
+		if err := atLeastOne(d, o.ResponseModalities, "response_modalities <modality>..."); err != nil {
+			return err
+		}
+		return wrap(d, o.checkModalities())
 	}},
 	"image_models": {parse: func(o *Options, d *caddyfile.Dispenser) error {
 		for _, glob := range d.RemainingArgs() {

@@ -45,6 +45,18 @@ func (o *Options) checkCompletion() error {
 			return err
 		}
 	}
+	if err := o.checkModalities(); err != nil {
+		return err
+	}
+	for _, glob := range o.ImageModels {
+		if err := checkGlob("image_models", glob); err != nil {
+			return err
+		}
+	}
+	return oneOf("inject", o.Inject, injectMissing, injectOff)
+}
+
+func (o *Options) checkModalities() error {
 	for _, m := range o.ResponseModalities {
 		if err := oneOf("response_modalities", m, modalities...); err != nil {
 			return err
@@ -53,12 +65,7 @@ func (o *Options) checkCompletion() error {
 	if len(slices.Compact(slices.Sorted(slices.Values(o.ResponseModalities)))) < len(o.ResponseModalities) {
 		return fmt.Errorf("response_modalities: each once, please")
 	}
-	for _, glob := range o.ImageModels {
-		if err := checkGlob("image_models", glob); err != nil {
-			return err
-		}
-	}
-	return oneOf("inject", o.Inject, injectMissing, injectOff)
+	return nil
 }
 
 // checkJudgement checks how answers are held and judged.

@@ -4,6 +4,8 @@ package gemini
 
 import (
 	"math"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -123,4 +125,32 @@ func TestDeadline(t *testing.T) {
 			t.Errorf("%q: %v, want %v", header, got, want)
 		}
 	}
+}
+
+// FuzzDeadline: whatever a client says, its call ends after it has come, and not
+// after the operator's limit. Whatever an upstream says, it announces no time gone by.
+func FuzzDeadline(f *testing.F) {
+	for _, seed := range []string{"", "60", " 60s ", "0.25", "1.2.3", "99999999999999999999", "-5", "1e2", "NaN", "Wed, 02 Sep 2026 19:01:30 GMT", "Mon, 01 Jan 0001 00:00:00 GMT", "0000000000000000000.5s"} {
+		f.Add(seed)
+	}
+	arrived := time.Date(2026, 9, 2, 19, 0, 0, 0, time.UTC)
+	const limit = 3 * time.Minute
+	f.Fuzz(func(t *testing.T, header string) {
+		got := deadlineOf(arrived, limit, header).Sub(arrived)
+		if got <= 0 || got > limit {
+			t.Fatalf("%q: %v", header, got)
+		}
+		after := retryAfterOf(http.Header{"Retry-After": {header}}, arrived)
+		if after < 0 {
+			t.Fatalf("Retry-After: %q: %v", header, after)
+		}
+		text := strings.TrimSuffix(strings.TrimSpace(header), "s")
+		want, err := time.ParseDuration(text + "s")
+		if err != nil || want <= 0 || strings.Trim(text, "0123456789.") != "" {
+			return // which is for TestDeadline
+		}
+		if want = min(want, limit); (got - want).Abs() > time.Nanosecond {
+			t.Fatalf("%q: %v, want %v", header, got, want)
+		}
+	})
 }

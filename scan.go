@@ -193,7 +193,7 @@ func (s *answerScanner) close(f *field, array, empty bool, _ int64) (pause bool)
 	switch {
 	case f.id == fieldRoot && array:
 		s.arrayClosed = s.json.state == isDone
-		return true
+		return s.arrayClosed
 	case f.id == fieldRoot:
 		s.endObject(empty)
 		return true

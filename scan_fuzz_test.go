@@ -35,39 +35,51 @@ func FuzzAnswer(f *testing.F) {
 	} {
 		f.Add([]byte(body), uint(i), uint(i*5))
 	}
-	f.Fuzz(func(t *testing.T, body []byte, size, options uint) {
-		if !json.Valid(body) || len(body) > 1<<16 {
-			return
+	f.Fuzz(func(t *testing.T, body []byte, size, options uint) { checkAnswer(t, body, size, options) })
+}
+
+// TestAnswerRandom does the same with answers of fields that matter.
+func TestAnswerRandom(t *testing.T) {
+	bodies := newBodies(answerSchema, `"STOP"`, `"SAFETY"`, `"IMAGE_SAFETY"`, `"PROHIBITED_CONTENT"`, `"content_filter"`, `"image/png"`, `"image"`, `"audio/x"`,
+		`"failed"`, `"completed"`, `"function_call"`, `"AAAA"`, `"data:image/png;base64,AAAA"`, `3`, `503`)
+	for range 500 {
+		checkAnswer(t, []byte(bodies.next()), bodies.Uint(), bodies.Uint())
+	}
+}
+
+func checkAnswer(t *testing.T, body []byte, size, options uint) {
+	t.Helper()
+	if !json.Valid(body) || len(body) > 1<<16 {
+		return
+	}
+	e := expectation{
+		image: options&1 > 0, imagesAlone: options&2 > 0, thoughts: options&4 > 0, imageAPI: options&8 > 0,
+		commitText: options&16 > 0, noImage: []noImage{noImageAuto, noImageError, noImagePass}[options/32%3],
+	}
+	form := streamForm(options / 128 % 4)
+	e.stream = form != formUnary
+	documents, wire := framed(string(body), form)
+	want := reference{expect: e, enums: geminiEnums}
+	if form == formOpenAI {
+		want.enums = openAIEnums
+	}
+	want.read(documents)
+	for _, size := range []int{1, int(size % 64), 0} {
+		p := play(&pieces{body: wire, size: size}, form, e, noLimit)
+		if p.verdict.class != want.verdict.class || p.verdict.reason != want.verdict.reason || p.verdict.stage != want.verdict.stage {
+			t.Fatalf("%.3000q, pieces of %d, form %d: %+v, want %+v\n%+v", wire, size, form, p.verdict, want.verdict, e)
 		}
-		e := expectation{
-			image: options&1 > 0, imagesAlone: options&2 > 0, thoughts: options&4 > 0, imageAPI: options&8 > 0,
-			commitText: options&16 > 0, noImage: []noImage{noImageAuto, noImageError, noImagePass}[options/32%3],
+		if p.verdict.class != classOK {
+			continue
 		}
-		form := streamForm(options / 128 % 4)
-		e.stream = form != formUnary
-		documents, wire := framed(string(body), form)
-		want := reference{expect: e, enums: geminiEnums}
-		if form == formOpenAI {
-			want.enums = openAIEnums
+		got := p.body(t)
+		if len(p.late) == 0 && got != wire {
+			t.Fatalf("pieces of %d, form %d: delivered %q of %q", size, form, got, wire)
 		}
-		want.read(documents)
-		for _, size := range []int{1, int(size % 64), 0} {
-			p := play(&pieces{body: wire, size: size}, form, e, noLimit)
-			if p.verdict.class != want.verdict.class || p.verdict.reason != want.verdict.reason || p.verdict.stage != want.verdict.stage {
-				t.Fatalf("pieces of %d, form %d: %+v, want %+v\n%+v", size, form, p.verdict, want.verdict, e)
-			}
-			if p.verdict.class != classOK {
-				continue
-			}
-			got := p.body(t)
-			if len(p.late) == 0 && got != wire {
-				t.Fatalf("pieces of %d, form %d: delivered %q of %q", size, form, got, wire)
-			}
-			if len(p.late) == 0 {
-				want.compare(t, p.scan.facts)
-			}
+		if len(p.late) == 0 {
+			want.compare(t, wire, p.scan.facts)
 		}
-	})
+	}
 }
 
 // framed puts a body into the frame of a form: the elements of an array become

@@ -3,6 +3,7 @@
 package gemini
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,7 @@ type reference struct {
 	modality modalityCount
 
 	finish, said string // of the candidate being read
+	cause        string // a block that the finish is another company's word for
 	thought      bool   // of the part being read
 	speech       bool
 	image        bool
@@ -154,6 +156,8 @@ var partPaths = []string{
 var picturePaths = []string{
 	".choices[].message.images[].imageUrl.url", ".choices[].delta.images[].imageUrl.url",
 	".choices[].message.content[].imageUrl.url", ".choices[].delta.content[].imageUrl.url",
+	".choices[].message.images[].imageUrl", ".choices[].delta.images[].imageUrl",
+	".choices[].message.content[].imageUrl", ".choices[].delta.content[].imageUrl",
 }
 
 func (r *reference) enter(path string) {
@@ -163,8 +167,8 @@ func (r *reference) enter(path string) {
 	switch path {
 	case ".candidates[]", ".choices[]":
 		r.candidates++
-		r.finish = ""
-	case ".error", ".errors[]":
+		r.finish, r.cause = "", ""
+	case ".error", ".errors[]", ".choices[].error":
 		r.problem = new(googleError)
 	case partPath + ".functionCall", ".choices[].message.toolCalls[]", ".choices[].delta.toolCalls[]":
 		r.toolCall, r.content = true, true
@@ -182,7 +186,7 @@ func (r *reference) leave(path string) {
 		r.endPart()
 	}
 	switch path {
-	case ".error":
+	case ".error", ".choices[].error":
 		r.fault = graver(r.fault, r.problem)
 	case ".errors[]":
 		r.diagnosis = graver(r.diagnosis, r.problem)
@@ -195,13 +199,13 @@ func (r *reference) leave(path string) {
 			r.tally[tallyImage] += r.modality.tokens
 		}
 	case ".candidates[]", ".choices[]":
-		if r.finish != "" {
+		if r.finish = cmp.Or(r.cause, r.finish); r.finish != "" {
 			r.facts.finish = r.finish
 		}
 		if c := hardened(finishReasons[r.finish], r.said); c.isBlock() && c > r.stoppedClass {
 			r.stopped, r.stoppedClass = r.finish, c
 		}
-		r.finish, r.said = "", ""
+		r.finish, r.cause, r.said = "", "", ""
 	}
 }
 
@@ -224,7 +228,7 @@ func (r *reference) endImage() {
 }
 
 func (r *reference) stopping() bool {
-	return r.stopped != "" || finishReasons[r.finish].isBlock() || blockReasons[r.blockReason].isBlock()
+	return r.stopped != "" || finishReasons[r.finish].isBlock() || r.cause != "" || blockReasons[r.blockReason].isBlock()
 }
 
 func (r *reference) scalar(path string, v gjson.Result) {
@@ -258,7 +262,7 @@ func (r *reference) scalar(path string, v gjson.Result) {
 	case partPath + ".thought":
 		r.thought = v.Bool() && v.Type == gjson.True
 	case partPath + ".inlineData.mimeType", partPath + ".fileData.mimeType":
-		r.speech = !strings.HasPrefix(strings.ToLower(word), "image/")
+		r.speech = isNoImage(word)
 	case partPath + ".inlineData.data", partPath + ".fileData.fileUri", ".predictions[].bytesBase64Encoded", ".predictions[].gcsUri", ".data[].b64Json", ".data[].url", ".b64Json":
 		r.beginImage(v)
 	case ".partialImageIndex":
@@ -276,23 +280,27 @@ func (r *reference) scalar(path string, v gjson.Result) {
 		if end := interactionEnds[word]; end != "" {
 			r.facts.finish = end
 		}
+	case ".choices[].nativeFinishReason":
+		r.cause = blockWord([]byte(word))
 	case ".candidates[].finishMessage", ".choices[].finishMessage":
 		r.said = word[:min(len(word), maxMessage)]
 	case ".predictions[].raiFilteredReason":
 		if r.filtered == "" || hardened(classBlocked, word) == classForbidden {
 			r.filtered = word
 		}
-	case ".error.code", ".errors[].code":
+	case ".error.code", ".errors[].code", ".choices[].error.code":
 		if isString {
 			r.problem.word = word[:min(len(word), maxWord)]
 		} else {
 			r.problem.code, _ = strconv.Atoi(v.Raw)
 		}
-	case ".error.type":
+	case ".error.type", ".choices[].error.type":
 		r.problem.kind = word[:min(len(word), maxWord)]
-	case ".error.status":
+	case ".error.status", ".choices[].error.status":
 		r.problem.status = word
-	case ".error.message", ".errors[].message":
+	case ".error.details[].reason", ".choices[].error.details[].reason":
+		r.problem.reason = word[:min(len(word), maxWord)]
+	case ".error.message", ".errors[].message", ".choices[].error.message":
 		r.problem.message = word[:min(len(word), maxMessage)]
 	case ".modelVersion", ".model", ".interaction.model":
 		setWord(&r.modelVersion, []byte(word[:min(len(word), maxWord)]))
@@ -319,6 +327,12 @@ func (r *reference) beginImage(v gjson.Result) {
 	}
 }
 
+// isNoImage tells a type that is not one of images, nor one that says nothing.
+func isNoImage(mime string) bool {
+	_, isImage := imageMime(mime)
+	return !isImage
+}
+
 // interactionContent is told of a member of a content.
 func (r *reference) interactionContent(field, word string, v gjson.Result) {
 	switch field {
@@ -327,14 +341,14 @@ func (r *reference) interactionContent(field, word string, v gjson.Result) {
 	case "type":
 		r.speech = r.speech || notImages[word]
 	case "mimeType":
-		r.speech = !strings.HasPrefix(strings.ToLower(word), "image/")
+		r.speech = isNoImage(word)
 	case "text":
 		r.content = r.content || v.Type == gjson.String && v.Raw != `""`
 	}
 }
 
 // compare holds the facts of a delivered answer against the reference.
-func (r *reference) compare(t *testing.T, got *facts) {
+func (r *reference) compare(t *testing.T, body string, got *facts) {
 	t.Helper()
 	type counts struct {
 		images, drafts, candidates, objects int
@@ -343,6 +357,6 @@ func (r *reference) compare(t *testing.T, got *facts) {
 	}
 	want := counts{r.images, r.drafts, r.candidates, r.objects, r.usage, r.modelVersion, r.responseID}
 	if have := (counts{got.images, got.drafts, got.candidates, got.objects, got.usage, got.modelVersion, got.responseID}); have != want {
-		t.Fatalf("%+v, want %+v", have, want)
+		t.Fatalf("%.3000q: %+v, want %+v", body, have, want)
 	}
 }
