@@ -166,7 +166,7 @@ func (t *trip) cutShort(a *attempt, isFair bool) {
 
 func (x *exchange) setBody(out, in *http.Request, rd rendering) {
 	if x.body == nil {
-		out.Body, out.ContentLength, out.Trailer = in.Body, in.ContentLength, in.Trailer
+		out.Body, out.ContentLength, out.Trailer = unclosed(in.Body), in.ContentLength, in.Trailer
 		return
 	}
 	out.Body, out.ContentLength = x.body.reader(rd), x.body.length(rd)
@@ -176,6 +176,17 @@ func (x *exchange) setBody(out, in *http.Request, rd rendering) {
 		out.Header["Content-Encoding"] = encoding
 	}
 	out.GetBody = x.body.getBody(rd) // lets the transport repeat the call on a fresh connection when a kept one was dead
+}
+
+// unclosed keeps a client's body open when a transport is through with it, which
+// may be before its end. net/http takes a body that has been closed for one that
+// has been read, because it does not know its own in Caddy's wrappers, and would
+// read the rest of it as the next request: smuggled past all that guards the site.
+func unclosed(body io.ReadCloser) io.ReadCloser {
+	if body == nil || body == http.NoBody {
+		return body
+	}
+	return io.NopCloser(body)
 }
 
 // judge holds the answer until its verdict is certain.

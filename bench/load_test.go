@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/caddy-gemini/caddy-gemini/internal/process"
 )
 
 // TestEveryCaseDirect makes each case's calls without a proxy, so that a
@@ -287,7 +289,7 @@ func startTestUpstream(t *testing.T) *environment {
 			if err != nil {
 				t.Errorf("the upstream ended with %v", err)
 			}
-		case <-time.After(stopTimeout):
+		case <-time.After(process.StopTimeout):
 			t.Error("the upstream outlived its parent")
 		}
 	})

@@ -10,20 +10,17 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
+
+	"github.com/caddy-gemini/caddy-gemini/internal/process"
 )
 
 // upstreamCommand makes this binary the upstream; see startUpstream.
 const upstreamCommand = "upstream"
-
-// caddyPackage is what is measured, bare and as the gateway alike.
-const caddyPackage = "github.com/caddy-gemini/caddy-gemini/cmd/caddy"
 
 func main() {
 	// Collecting garbage while others are measured costs them time.
@@ -98,8 +95,7 @@ func (e *environment) build(ctx context.Context, o *options) error {
 	if e.caddy != "" {
 		return nil
 	}
-	e.caddy = filepath.Join(e.dir, "caddy.exe")
-	what := caddyPackage
+	what := process.CaddyPackage
 	if o.profiles != "" {
 		what = profiledPackage
 		err := errors.Join(os.MkdirAll(o.profiles, 0o755), os.Setenv(profilesVariable, e.dir))
@@ -107,12 +103,9 @@ func (e *environment) build(ctx context.Context, o *options) error {
 			return err
 		}
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-o", e.caddy, what)
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("go build %s: %w", what, err)
-	}
-	return nil
+	var err error
+	e.caddy, err = process.BuildCaddy(ctx, e.dir, what)
+	return err
 }
 
 func newReport(o options, binary string) *report {

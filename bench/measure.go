@@ -113,7 +113,7 @@ func (j *job) prepare(ctx context.Context) error {
 		return err
 	}
 	if u := t.usage(false); u != nil {
-		t.idle = u.rss
+		t.idle = u.RSS
 	}
 	if c.primed && t.completes {
 		if err := newJob(&refusal, t).check(ctx); err != nil {

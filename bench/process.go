@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -15,19 +14,9 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-)
 
-// startTimeout bounds the start of a process, stopTimeout its end.
-const (
-	startTimeout = 15 * time.Second
-	stopTimeout  = 5 * time.Second
+	"github.com/caddy-gemini/caddy-gemini/internal/process"
 )
-
-// usage is what a process has used: CPU time since its start, memory in bytes.
-type usage struct {
-	cpu       time.Duration
-	rss, peak int64
-}
 
 // target is one way to the upstream: direct, or through a proxy process.
 type target struct {
@@ -50,14 +39,14 @@ func (t *target) explain(err error) error {
 
 // usage reads the process's figures, making its peak memory start afresh if
 // asked to. It is nil where they cannot be had.
-func (t *target) usage(reset bool) *usage {
+func (t *target) usage(reset bool) *process.Usage {
 	if t.pid == 0 {
 		return nil
 	}
-	if reset && resetPeak(t.pid) != nil {
+	if reset && process.ResetPeak(t.pid) != nil {
 		return nil
 	}
-	u, err := readUsage(t.pid)
+	u, err := process.ReadUsage(t.pid)
 	if err != nil {
 		return nil
 	}
@@ -135,7 +124,7 @@ const proxyConfig = `{
 
 // proxy starts a Caddy with one directive in front of the upstream.
 func (e *environment) proxy(ctx context.Context, c *benchCase, name, directive string) (*target, error) {
-	addr, err := freeAddr()
+	addr, err := process.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +141,7 @@ func (e *environment) proxy(ctx context.Context, c *benchCase, name, directive s
 	if err != nil {
 		return nil, err
 	}
-	if err := waitFor(ctx, addr, exited); err != nil {
+	if err := process.WaitFor(ctx, addr, exited); err != nil {
 		t.stop()
 		return nil, t.explain(fmt.Errorf("did not start: %w", err))
 	}
@@ -161,61 +150,17 @@ func (e *environment) proxy(ctx context.Context, c *benchCase, name, directive s
 
 // startCaddy starts the target's process. The channel is closed at its end.
 func (e *environment) startCaddy(ctx context.Context, t *target, config string) (<-chan struct{}, error) {
-	log, err := os.Create(filepath.Join(e.dir, t.name+".log"))
+	// The upstream's certificate is trusted without a transport option.
+	caddy, err := process.StartCaddy(ctx, e.caddy, e.dir, t.name, config, "SSL_CERT_FILE="+filepath.Join(e.dir, caFile))
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close() // the process has its own
-	ctx, cancel := context.WithCancel(ctx)
-	cmd := exec.CommandContext(ctx, e.caddy, "run", "--config", config, "--adapter", "caddyfile")
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = log, log, stopTimeout
-	// Nothing of the user's Caddy is read or written, and the upstream's
-	// certificate is trusted without a transport option.
-	cmd.Env = append(os.Environ(), "HOME="+e.dir, "XDG_CONFIG_HOME="+e.dir, "XDG_DATA_HOME="+e.dir,
-		"SSL_CERT_FILE="+filepath.Join(e.dir, caFile))
-	if err := cmd.Start(); err != nil {
-		cancel()
-		return nil, err
-	}
-	exited := make(chan struct{})
-	go func() {
-		_ = cmd.Wait() // killed
-		close(exited)
-	}()
-	t.pid, t.log = cmd.Process.Pid, log.Name()
+	t.pid, t.log = caddy.PID, caddy.Log
 	t.stop = func() {
 		t.transport.CloseIdleConnections()
-		cancel()
-		<-exited
+		caddy.Stop()
 	}
-	return exited, nil
-}
-
-// waitFor returns when something listens on addr.
-func waitFor(ctx context.Context, addr string, exited <-chan struct{}) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	for {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-		if err == nil {
-			return conn.Close()
-		}
-		select {
-		case <-exited:
-			return errors.New("the process ended")
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
-func freeAddr() (string, error) {
-	ln, err := listen()
-	if err != nil {
-		return "", err
-	}
-	return ln.Addr().String(), ln.Close()
+	return caddy.Exited, nil
 }
 
 // startUpstream runs this binary again as the upstream, so that its CPU time
@@ -227,7 +172,7 @@ func (e *environment) startUpstream(ctx context.Context) (stop func(), err error
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	cmd := exec.CommandContext(ctx, self, upstreamCommand, e.dir)
-	cmd.Stderr, cmd.WaitDelay = os.Stderr, stopTimeout
+	cmd.Stderr, cmd.WaitDelay = os.Stderr, process.StopTimeout
 	// Its end tells the upstream that this process is gone.
 	if _, err := cmd.StdinPipe(); err != nil {
 		cancel()
@@ -246,7 +191,7 @@ func (e *environment) startUpstream(ctx context.Context) (stop func(), err error
 		cancel()
 		_ = cmd.Wait() // killed
 	}
-	late := time.AfterFunc(startTimeout, cancel)
+	late := time.AfterFunc(process.StartTimeout, cancel)
 	defer late.Stop()
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err == nil {

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// profiledPackage is caddyPackage with its profiles within reach.
+	// profiledPackage is process.CaddyPackage with its profiles within reach.
 	profiledPackage = "github.com/caddy-gemini/caddy-gemini/bench/profiled"
 	// profilesVariable tells it the folder for a file with the address of its
 	// profiles, which is called by its process id.

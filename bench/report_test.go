@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-gemini/caddy-gemini/internal/process"
 )
 
 func TestMedianAndPercentile(t *testing.T) {
@@ -59,7 +61,7 @@ func TestSummariseCountsFailures(t *testing.T) {
 		{total: 4 * time.Millisecond, first: time.Millisecond},
 	}
 	s := summarise(results, []error{nil, errors.New("cut"), nil}, time.Second)
-	s.addUsage(&usage{cpu: time.Second}, &usage{cpu: 4 * time.Second, peak: 10 << 20}, 8<<20, 3)
+	s.addUsage(&process.Usage{CPU: time.Second}, &process.Usage{CPU: 4 * time.Second, Peak: 10 << 20}, 8<<20, 3)
 	s.addKept(4 << 20)
 	want := sample{
 		keptRSS.key: 0.5,

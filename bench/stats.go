@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/caddy-gemini/caddy-gemini/internal/process"
 )
 
 // sample is what one block of calls gave, by metric key; what could not be
@@ -40,12 +42,12 @@ func summarise(results []timing, errs []error, elapsed time.Duration) sample {
 	return s
 }
 
-func (s sample) addUsage(before, after *usage, idle int64, calls int) {
+func (s sample) addUsage(before, after *process.Usage, idle int64, calls int) {
 	if before == nil || after == nil {
 		return
 	}
-	s.set(cpuPerCall.key, milliseconds(after.cpu-before.cpu)/float64(calls))
-	s.set(peakRSS.key, float64(max(after.peak-idle, 0))/(1<<20))
+	s.set(cpuPerCall.key, milliseconds(after.CPU-before.CPU)/float64(calls))
+	s.set(peakRSS.key, float64(max(after.Peak-idle, 0))/(1<<20))
 }
 
 // addKept relates the peak memory to the bytes of all bodies that were kept then.

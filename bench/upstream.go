@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -21,6 +20,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/caddy-gemini/caddy-gemini/internal/process"
 )
 
 const (
@@ -149,11 +150,11 @@ func serveUpstream(dir string, stdin io.Reader, stdout io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("certificate: %w", err)
 	}
-	plain, err := listen()
+	plain, err := process.Listen()
 	if err != nil {
 		return err
 	}
-	secure, err := listen()
+	secure, err := process.Listen()
 	if err != nil {
 		return err
 	}
@@ -172,10 +173,6 @@ func serveUpstream(dir string, stdin io.Reader, stdout io.Writer) error {
 		return err
 	}
 	return errors.Join(<-ended, http1.Close(), http2.Close())
-}
-
-func listen() (net.Listener, error) {
-	return new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 }
 
 // selfSigned makes a certificate for the loopback address and writes it to

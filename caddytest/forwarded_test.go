@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -152,5 +154,55 @@ func TestLiveAPI(t *testing.T) {
 	received := u.only(t)
 	if received.URI != path || received.Header.Get("X-Goog-Api-Key") != upstreamKey || received.Header.Get("Upgrade") != "websocket" {
 		t.Errorf("the upstream received %s %v", received.URI, received.Header)
+	}
+}
+
+// What is left of an upload that an upstream has refused before its end must not
+// be taken for the next request: it would pass by all that guards the site.
+func TestRestOfAnUploadIsNoRequest(t *testing.T) {
+	const (
+		size     = 16 << 20 // more than all that may be on its way
+		smuggled = "GET /v1beta/models HTTP/1.1\r\nHost: example.com\r\n\r\n"
+	)
+	for door, site := range map[string]string{
+		"handler":   gemini("upstream scripted $URL"),
+		"transport": "reverse_proxy $URL {\n\ttransport " + gemini("") + "}\n",
+	} {
+		t.Run(door, func(t *testing.T) {
+			var arrived atomic.Int32
+			u := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				arrived.Add(1)
+				w.WriteHeader(http.StatusForbidden)
+			}))
+			t.Cleanup(u.Close)
+			g := run(t, strings.ReplaceAll(site, "$URL", u.URL))
+			conn, err := net.DialTimeout("tcp", g.address, 5*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(conn, "POST /upload/v1beta/files HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n", g.address, size)
+			go fmt.Fprint(conn, strings.Repeat(smuggled, size/len(smuggled))) // to its end, or that of the connection
+
+			in := bufio.NewReader(conn)
+			res, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			if res.StatusCode != http.StatusForbidden || !res.Close {
+				t.Errorf("status %d, and the connection is closed: %v", res.StatusCode, res.Close)
+			}
+			if res, err := http.ReadResponse(in, nil); err == nil {
+				t.Errorf("another answer: %s", res.Status)
+				_ = res.Body.Close()
+			}
+			if n := arrived.Load(); n != 1 {
+				t.Errorf("%d requests arrived", n)
+			}
+		})
 	}
 }

@@ -1,4 +1,6 @@
-package main
+// SPDX-License-Identifier: Apache-2.0
+
+package process
 
 import (
 	"bytes"
@@ -14,26 +16,32 @@ import (
 // Go supports.
 const tick = 10 * time.Millisecond
 
-// resetPeak makes the kernel forget the process's peak memory (proc(5),
+// ResetPeak makes the kernel forget the process's peak memory (proc(5),
 // clear_refs).
-func resetPeak(pid int) error {
+func ResetPeak(pid int) error {
 	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
 }
 
-// readUsage returns what the process has used so far.
-func readUsage(pid int) (usage, error) {
+// ReadUsage returns what the process has used so far.
+func ReadUsage(pid int) (Usage, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return usage{}, err
+		return Usage{}, err
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return usage{}, err
+		return Usage{}, err
 	}
 	cpu, err1 := parseStat(stat)
 	rss, err2 := parseStatus(status, "VmRSS")
 	peak, err3 := parseStatus(status, "VmHWM")
-	return usage{cpu: cpu, rss: rss, peak: peak}, errors.Join(err1, err2, err3)
+	return Usage{CPU: cpu, RSS: rss, Peak: peak}, errors.Join(err1, err2, err3)
+}
+
+// OpenFiles returns how many file descriptors the process has.
+func OpenFiles(pid int) (int, error) {
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	return len(entries), err
 }
 
 // parseStat returns utime + stime, which the kernel counts over all threads,

@@ -1,4 +1,6 @@
-package main
+// SPDX-License-Identifier: Apache-2.0
+
+package process
 
 import (
 	"os"
@@ -49,11 +51,26 @@ func TestParseStatus(t *testing.T) {
 }
 
 func TestUsageOfThisProcess(t *testing.T) {
-	u, err := readUsage(os.Getpid())
+	u, err := ReadUsage(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u.rss <= 0 || u.peak < u.rss/2 {
+	if u.RSS <= 0 || u.Peak < u.RSS/2 {
 		t.Errorf("implausible usage: %+v", u)
+	}
+}
+
+func TestOpenFilesOfThisProcess(t *testing.T) {
+	before, err := OpenFiles(os.Getpid())
+	if err != nil || before < 3 {
+		t.Fatalf("%d files, %v", before, err)
+	}
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if after, err := OpenFiles(os.Getpid()); err != nil || after != before+1 {
+		t.Errorf("%d files after one was opened, %d before; %v", after, before, err)
 	}
 }
