@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -113,7 +114,7 @@ func (d *direct) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	res.Body = &directBody{source: res.Body, conn: c, mayKeep: !res.Close}
+	res.Body = &directBody{source: res.Body, mayKeep: !res.Close, conn: c}
 	return res, nil
 }
 
@@ -172,32 +173,60 @@ func addressOf(u *url.URL) string {
 	return net.JoinHostPort(u.Hostname(), defaultPorts[u.Scheme])
 }
 
-// directBody is the body of an answer.
+// directBody is the body of an answer. As with net/http's, Close may come while
+// somebody reads, and ends that.
 type directBody struct {
 	source  io.ReadCloser
-	conn    *conn // nil when it has been given back
 	mayKeep bool
-	failure error
+
+	mu        sync.Mutex
+	conn      *conn // nil when it has been given back
+	isReading bool
+	failure   error // of reads from now on
 }
 
 // Read reads from the upstream. With the end of the answer, its connection is free.
 func (b *directBody) Read(p []byte) (int, error) {
-	if b.conn == nil {
-		return 0, b.failure
+	if err := b.begin(); err != nil {
+		return 0, err
 	}
 	n, err := b.source.Read(p)
-	if err != nil {
-		b.conn.leave(b.mayKeep && errors.Is(err, io.EOF))
-		b.conn, b.failure = nil, err
+	return n, b.end(err)
+}
+
+func (b *directBody) begin() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.isReading = b.failure == nil
+	return b.failure
+}
+
+// end gives the connection back, or up, after the last read.
+func (b *directBody) end(err error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.isReading = false
+	b.failure = cmp.Or(b.failure, err)
+	if b.failure != nil {
+		b.conn.leave(b.mayKeep && errors.Is(b.failure, io.EOF))
+		b.conn = nil
 	}
-	return n, err
+	return b.failure
 }
 
 // Close ends the connection of an answer that has not been read to its end.
 func (b *directBody) Close() error {
-	if b.conn != nil {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.conn == nil:
+	case b.isReading:
+		b.failure = http.ErrBodyReadAfterClose
+		b.conn.kill()
+	default:
+		b.failure = http.ErrBodyReadAfterClose
 		b.conn.abandon()
-		b.conn, b.failure = nil, http.ErrBodyReadAfterClose
+		b.conn = nil
 	}
 	return nil
 }

@@ -281,6 +281,30 @@ func TestDirectClose(t *testing.T) {
 	}
 }
 
+// Close ends a read that somebody else waits in.
+func TestDirectCloseWhileReading(t *testing.T) {
+	ended := make(chan struct{})
+	at := rawUpstream(t, func(_ int, c net.Conn, in *bufio.Reader) {
+		defer close(ended)
+		_, _, _ = readCall(in)
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{")
+		_, _ = in.ReadByte()
+	})
+	d := plainDirect(t)
+	res, err := d.RoundTrip(callTo(t, t.Context(), at, "{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = res.Body.Close() }()
+	if _, err := io.ReadAll(res.Body); err == nil {
+		t.Error("the answer has ended well")
+	}
+	<-ended
+	if len(d.pool.idle) > 0 {
+		t.Error("the connection was kept")
+	}
+}
+
 // TLS speaks HTTP/1.1, keeps its connections, and refuses who cannot prove who it is.
 func TestDirectTLS(t *testing.T) {
 	var conns atomic.Int32
