@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// readBuffer holds what comes of an answer between its chunks, in bytes: with
-	// net/http's 4 KiB, every chunk costs two reads.
-	readBuffer = 64 << 10
+	// readBuffer takes the headers of an answer and what stands between its chunks,
+	// in bytes. What is longer is read past it; 64 KiB were no faster.
+	readBuffer = 16 << 10
 	// writeBuffer is net/http's own size, in bytes; large pieces pass it by.
 	writeBuffer = 4 << 10
 	// sentSoon is how long the end of an answer waits for that of the request,
@@ -35,6 +35,7 @@ var (
 type conn struct {
 	endpoint
 	raw       net.Conn // without TLS
+	wire      *wire    // what TLS reads from; nil: there is none
 	stream    net.Conn
 	pool      *connPool
 	idleSince time.Time
@@ -71,8 +72,7 @@ func (c *conn) Write(p []byte) (int, error) {
 }
 
 // ReadFrom writes a body from where it is kept. net/http hands it over with a limit
-// around it, and would copy it otherwise, in pieces of writeBuffer. It also hides what
-// a body has failed with.
+// around it, and would copy it otherwise, in pieces of writeBuffer.
 func (c *conn) ReadFrom(r io.Reader) (n int64, err error) {
 	limited, isLimited := r.(*io.LimitedReader)
 	if kept, ok := asKept(limited, isLimited); ok {
@@ -127,7 +127,7 @@ func (c *conn) exchange(r *http.Request, timeout time.Duration, maxHeader int64)
 	w := headerWait{limit: timeout}
 	if isFlat(r) {
 		if err := c.send(r); err != nil {
-			return nil, err
+			return nil, c.cause(err)
 		}
 		w.begin(c)
 		return c.receive(r, &w)
@@ -136,7 +136,7 @@ func (c *conn) exchange(r *http.Request, timeout time.Duration, maxHeader int64)
 	go func() {
 		err := c.send(r)
 		if err != nil && !c.isBroken {
-			cause := cmp.Or(c.failure, err)
+			cause := c.cause(err)
 			c.spoilt.Store(&cause)
 			c.kill() // there will be no answer
 		}
@@ -169,6 +169,9 @@ func (c *conn) send(r *http.Request) error {
 	return out.Flush()
 }
 
+// cause is why sending has failed: net/http hides what a body says of it.
+func (c *conn) cause(err error) error { return cmp.Or(c.failure, err) }
+
 // receive reads the headers of the answer, past those that only say that one is to
 // come.
 func (c *conn) receive(r *http.Request, w *headerWait) (*http.Response, error) {
@@ -189,6 +192,38 @@ func (c *conn) receive(r *http.Request, w *headerWait) (*http.Response, error) {
 			return res, nil
 		}
 	}
+}
+
+// wire is a connection under TLS that can be made to say that nothing has come.
+type wire struct {
+	net.Conn
+	isMute bool
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	if w.isMute {
+		return 0, errNothing
+	}
+	return w.Conn.Read(p)
+}
+
+// errNothing is temporary: TLS goes on after it.
+var errNothing = &timeoutError{"nothing has come"}
+
+// isStale tells that a kept connection has been closed by the other side, or that
+// something has come that nobody has asked for: it would be taken for the answer to
+// the next call.
+func (c *conn) isStale() bool {
+	if isUnquiet(c.raw) {
+		return true
+	}
+	if c.wire == nil {
+		return false
+	}
+	c.wire.isMute = true
+	_, err := c.stream.Read(make([]byte, 1))
+	c.wire.isMute = false
+	return !errors.Is(err, errNothing)
 }
 
 // leave ends a call. The connection is kept for another one if nothing of this one is

@@ -27,7 +27,7 @@ type endpoint struct{ scheme, address string }
 func (p *connPool) get(to endpoint) *conn {
 	for {
 		c := p.pop(to)
-		if c == nil || !isStale(c.raw) {
+		if c == nil || !c.isStale() {
 			return c
 		}
 		c.kill()

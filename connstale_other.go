@@ -6,8 +6,8 @@ package gemini
 
 import "net"
 
-// seesStale tells that isStale can find something out. It cannot here: connections are
+// hearsUnquiet tells that isUnquiet can find something out. It cannot here: connections are
 // left to net/http, which listens to those that it keeps.
-const seesStale = false
+const hearsUnquiet = false
 
-func isStale(net.Conn) bool { return true }
+func isUnquiet(net.Conn) bool { return true }

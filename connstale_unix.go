@@ -10,13 +10,13 @@ import (
 	"syscall"
 )
 
-// seesStale tells that isStale can find something out.
-const seesStale = true
+// hearsUnquiet tells that isUnquiet can find something out.
+const hearsUnquiet = true
 
-// isStale tells that a kept connection has been closed by the other side, or that
+// isUnquiet tells that a kept connection has been closed by the other side, or that
 // something has come that nobody has asked for. To send a call on it would be to lose
 // the call, or to take the answer for that of another.
-func isStale(c net.Conn) bool {
+func isUnquiet(c net.Conn) bool {
 	plain, ok := c.(syscall.Conn)
 	if !ok {
 		return true

@@ -55,7 +55,7 @@ type transportConfig struct {
 // newDirect is nil if the transport is not for plain connections of HTTP/1.1.
 func newDirect(t *reverseproxy.HTTPTransport, config json.RawMessage, isTLS bool) *direct {
 	var said transportConfig
-	if !seesStale || json.Unmarshal(config, &said) != nil {
+	if !hearsUnquiet || json.Unmarshal(config, &said) != nil {
 		return nil
 	}
 	n := t.Transport
@@ -137,7 +137,8 @@ func (d *direct) connect(ctx context.Context, u *url.URL) (*conn, error) {
 	}
 	c := &conn{raw: raw, stream: raw, pool: &d.pool, endpoint: to}
 	if u.Scheme == "https" {
-		if c.stream, err = d.handshake(ctx, raw, u.Hostname()); err != nil {
+		c.wire = &wire{Conn: raw}
+		if c.stream, err = d.handshake(ctx, c.wire, u.Hostname()); err != nil {
 			c.kill()
 			return nil, err
 		}

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -336,6 +337,58 @@ func TestDirectTLS(t *testing.T) {
 	}
 }
 
+// What an upstream says beyond its answer is not taken for the next one, wherever it
+// has got to: behind the answer in a buffer, in one of TLS, or in the socket's.
+func TestDirectUnaskedAnswers(t *testing.T) {
+	const unasked = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfake"
+	body := strings.Repeat("a", 20_000)
+	for _, isTLS := range []bool{false, true} {
+		var conns atomic.Int32
+		written := make(chan struct{}, 3)
+		u := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			conns.Add(1)
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(body))
+			_, _ = io.WriteString(c, body)
+			_, _ = io.WriteString(c, unasked)
+			written <- struct{}{}
+			_, _ = io.Copy(io.Discard, c)
+		}))
+		d := plainDirect(t)
+		d.tls = &tls.Config{RootCAs: x509.NewCertPool()}
+		if isTLS {
+			u.StartTLS()
+			d.tls.RootCAs.AddCert(u.Certificate())
+		} else {
+			u.Start()
+		}
+		for range 3 {
+			res, err := d.RoundTrip(callTo(t, t.Context(), u.URL, "{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-written:
+			case <-time.After(time.Second):
+				t.Errorf("TLS %t: an answer has come from nowhere", isTLS)
+			}
+			if got, err := io.ReadAll(res.Body); string(got) != body || err != nil {
+				t.Errorf("TLS %t: got %d bytes (%v)", isTLS, len(got), err)
+			}
+		}
+		if conns.Load() != 3 {
+			t.Errorf("TLS %t: three calls took %d connections", isTLS, conns.Load())
+		}
+		d.close()
+		u.Close()
+	}
+}
+
 // Connections that nobody needs are not kept for ever.
 func TestConnPool(t *testing.T) {
 	pipe := func(to string) *conn {
@@ -379,7 +432,7 @@ func TestConnPool(t *testing.T) {
 
 // What goes beyond plain connections of HTTP/1.1 is left to Caddy's transport.
 func TestDirectIsPlain(t *testing.T) {
-	if !seesStale {
+	if !hearsUnquiet {
 		t.Skip("all connections are Caddy's here")
 	}
 	for config, want := range map[string]struct{ http, https bool }{
