@@ -24,7 +24,7 @@ type benchCase struct {
 	inlineData int           // size of the image in the request; 0 = a prompt of a few words
 	zipped     bool          // the request is sent as gzip
 	answer     func() answer // what the upstream sends
-	unzips     bool          // the client takes no gzip, so that proxies have to undo the upstream's
+	unzips     bool          // the client takes no gzip: what a proxy asks for, it has to undo
 	blocked    bool          // the gateway is expected to turn the answer into a 400
 
 	gateway   string // the gateway's block in the Caddyfile, with $URL for the upstream; default oneUpstream

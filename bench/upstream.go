@@ -82,11 +82,7 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	a := build()
 	h := w.Header()
-	if a.packed != nil {
-		if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
-			http.Error(w, "nobody asked for gzip", http.StatusNotAcceptable)
-			return
-		}
+	if a.packed != nil && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		h.Set("Content-Encoding", "gzip")
 		a.writes = a.packed()
 	}

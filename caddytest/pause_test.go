@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -131,10 +132,17 @@ func TestBlockRateOfFailures(t *testing.T) {
 
 // However many calls make it so at the same time, it is one piece of news.
 func TestBlockRateAlarmIsOne(t *testing.T) {
-	u := scripted(t, answers(200, jsonType, blockedJSON))
+	const calls = 40
+	var together sync.WaitGroup // or the pause comes before the last of them
+	together.Add(calls)
+	u := scripted(t, func(w http.ResponseWriter, r *http.Request) {
+		together.Done()
+		together.Wait()
+		answers(200, jsonType, blockedJSON)(w, r)
+	})
 	g := oversee(t, rated(u, "pause_on_block_rate"))
-	g.volley(t, 40, unaryPath, promptJSON)
-	eventually(t, "the calls are counted", func() bool { return g.ledger(t, "first")[0].Calls == 40 })
+	g.volley(t, calls, unaryPath, promptJSON)
+	eventually(t, "the calls are counted", func() bool { return g.ledger(t, "first")[0].Calls == calls })
 	g.alarmed(t, 1)
 }
 
