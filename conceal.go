@@ -16,9 +16,7 @@ import (
 // because some servers quote them in their errors. The length stays.
 func conceal(text []byte, sent *http.Request) {
 	for _, secret := range credentialsOf(sent) {
-		for at := bytes.Index(text, []byte(secret)); at >= 0; at = bytes.Index(text, []byte(secret)) {
-			copy(text[at:], bytes.Repeat([]byte("*"), len(secret)))
-		}
+		copy(text, bytes.ReplaceAll(text, []byte(secret), bytes.Repeat([]byte("*"), len(secret))))
 	}
 }
 

@@ -74,10 +74,9 @@ func (c *conn) Write(p []byte) (int, error) {
 // ReadFrom writes a body from where it is kept. net/http hands it over with a limit
 // around it, and would copy it otherwise, in pieces of writeBuffer.
 func (c *conn) ReadFrom(r io.Reader) (n int64, err error) {
-	limited, isLimited := r.(*io.LimitedReader)
-	if kept, ok := asKept(limited, isLimited); ok {
-		n, err = kept.WriteTo(&boundedWriter{c, limited.N})
-		limited.N -= n
+	if kept, left := asKept(r); kept != nil {
+		n, err = kept.WriteTo(&boundedWriter{c, *left})
+		*left -= n
 	} else {
 		n, err = io.Copy(writerOnly{c}, r)
 	}
@@ -87,12 +86,13 @@ func (c *conn) ReadFrom(r io.Reader) (n int64, err error) {
 	return n, err
 }
 
-func asKept(r *io.LimitedReader, ok bool) (*bodyReader, bool) {
-	if !ok {
-		return nil, false
+// asKept finds a kept body behind its limit; nil if there is none.
+func asKept(r io.Reader) (kept *bodyReader, left *int64) {
+	if limited, ok := r.(*io.LimitedReader); ok {
+		kept, _ = limited.R.(*bodyReader)
+		left = &limited.N
 	}
-	kept, ok := r.R.(*bodyReader)
-	return kept, ok
+	return kept, left
 }
 
 // writerOnly hides ReadFrom.

@@ -185,7 +185,7 @@ func TestDirectBodyFails(t *testing.T) {
 		_, _, err := readCall(in)
 		got <- err
 	})
-	r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, at, io.MultiReader(strings.NewReader("{"), failingReader{errBody}))
+	r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, at, io.MultiReader(strings.NewReader("{"), failing{errBody}))
 	r.ContentLength = 1 << 20
 	if _, _, err := whole(plainDirect(t), r); !errors.Is(err, errBody) {
 		t.Errorf("got %v, want %v", err, errBody)
@@ -194,10 +194,6 @@ func TestDirectBodyFails(t *testing.T) {
 		t.Error("the upstream took the call for a whole one")
 	}
 }
-
-type failingReader struct{ err error }
-
-func (f failingReader) Read([]byte) (int, error) { return 0, f.err }
 
 // A call that is given up ends at once, wherever it is, and so does its connection.
 func TestDirectIsCancelled(t *testing.T) {
@@ -232,43 +228,40 @@ func TestDirectIsCancelled(t *testing.T) {
 	}
 }
 
-// An answer that is not read to its end takes its connection with it.
-func TestDirectClose(t *testing.T) {
-	ended := make(chan struct{})
+// begun is an answer that has begun and does not end; ended is closed when its
+// connection is.
+func begun(t *testing.T, d *direct) (body io.ReadCloser, ended chan struct{}) {
+	t.Helper()
+	ended = make(chan struct{})
 	at := rawUpstream(t, func(_ int, c net.Conn, in *bufio.Reader) {
 		defer close(ended)
 		_, _, _ = readCall(in)
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{")
 		_, _ = in.ReadByte()
 	})
-	d := plainDirect(t)
 	res, err := d.RoundTrip(callTo(t, t.Context(), at, "{}"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = res.Body.Close()
+	return res.Body, ended
+}
+
+// An answer that is not read to its end takes its connection with it.
+func TestDirectClose(t *testing.T) {
+	body, ended := begun(t, plainDirect(t))
+	_ = body.Close()
 	<-ended
-	if n, err := res.Body.Read(make([]byte, 1)); n > 0 || err == nil {
+	if n, err := body.Read(make([]byte, 1)); n > 0 || err == nil {
 		t.Error("a closed body can be read")
 	}
 }
 
 // Close ends a read that somebody else waits in.
 func TestDirectCloseWhileReading(t *testing.T) {
-	ended := make(chan struct{})
-	at := rawUpstream(t, func(_ int, c net.Conn, in *bufio.Reader) {
-		defer close(ended)
-		_, _, _ = readCall(in)
-		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{")
-		_, _ = in.ReadByte()
-	})
 	d := plainDirect(t)
-	res, err := d.RoundTrip(callTo(t, t.Context(), at, "{}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = res.Body.Close() }()
-	if _, err := io.ReadAll(res.Body); err == nil {
+	body, ended := begun(t, d)
+	go func() { _ = body.Close() }()
+	if _, err := io.ReadAll(body); err == nil {
 		t.Error("the answer has ended well")
 	}
 	<-ended

@@ -235,7 +235,7 @@ const maxAnswerHeader = 64 << 10
 // loadTransport sets up the way to the upstream. The transport's life is left to Caddy:
 // it closes idle connections when the configuration is unloaded.
 func (u *Upstream) loadTransport(ctx caddy.Context, up *upstream) error {
-	config, err := u.transportConfig(up.base)
+	config, err := u.transportJSON(up.base)
 	if err != nil {
 		return fmt.Errorf("transport: %w", err)
 	}
@@ -258,10 +258,10 @@ func (u *Upstream) loadTransport(ctx caddy.Context, up *upstream) error {
 	return nil
 }
 
-// transportConfig is that of Caddy's own transport, if there is no other. Images come
-// through HTTP/1.1 in half the time and memory that they take in HTTP/2, which an
-// upstream gets only if versions asks for it (bench/README.md, image-6M-tls).
-func (u *Upstream) transportConfig(base *url.URL) (json.RawMessage, error) {
+// transportJSON configures the transport: Caddy's own, if there is no other. Images
+// come through HTTP/1.1 in half the time and memory that they take in HTTP/2, which
+// an upstream gets only if versions asks for it (bench/README.md, image-6M-tls).
+func (u *Upstream) transportJSON(base *url.URL) (json.RawMessage, error) {
 	config := map[string]json.RawMessage{"protocol": json.RawMessage(`"http"`)}
 	if u.TransportRaw != nil {
 		config = nil

@@ -43,8 +43,7 @@ func (u *upstream) pathBehind(target *url.URL) (path string, isThere bool) {
 
 // originOf is scheme, host and port (RFC 6454 §4).
 func originOf(u *url.URL) string {
-	usual := map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + cmp.Or(u.Port(), usual)
+	return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + cmp.Or(u.Port(), defaultPorts[u.Scheme])
 }
 
 // hasOwnKey tells that calls are made with the operator's credentials.
