@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// readBuffer takes the headers of an answer and what stands between its chunks,
-	// in bytes. What is longer is read past it; 64 KiB were no faster.
-	readBuffer = 16 << 10
+	// readBuffer takes the headers of an answer, in bytes, and a short answer with them:
+	// what is longer is read past it.
+	readBuffer = 4 << 10
 	// writeBuffer is net/http's own size, in bytes; large pieces pass it by.
 	writeBuffer = 4 << 10
 	// sentSoon is how long the end of an answer waits for that of the request,

@@ -51,50 +51,55 @@ func TestDirectStaleConnections(t *testing.T) {
 func TestDirectUnaskedAnswers(t *testing.T) {
 	const unasked = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfake"
 	body := strings.Repeat("a", 20_000)
-	for _, isTLS := range []bool{false, true} {
-		var conns atomic.Int32
-		written := make(chan struct{}, 3)
-		u := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			c, _, err := http.NewResponseController(w).Hijack()
-			if err != nil {
-				t.Error(err)
-				return
+	withLength := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	chunked := fmt.Sprintf("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(body), body)
+	for _, answer := range []string{withLength, chunked} {
+		for _, isTLS := range []bool{false, true} {
+			var conns atomic.Int32
+			written := make(chan struct{}, 3)
+			u := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				c, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer c.Close()
+				conns.Add(1)
+				_, _ = io.WriteString(c, answer)
+				_, _ = io.WriteString(c, unasked)
+				written <- struct{}{}
+				_, _ = io.Copy(io.Discard, c)
+			}))
+			d := plainDirect(t)
+			d.tls = &tls.Config{RootCAs: x509.NewCertPool()}
+			if isTLS {
+				u.StartTLS()
+				d.tls.RootCAs.AddCert(u.Certificate())
+			} else {
+				u.Start()
 			}
-			defer c.Close()
-			conns.Add(1)
-			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(body))
-			_, _ = io.WriteString(c, body)
-			_, _ = io.WriteString(c, unasked)
-			written <- struct{}{}
-			_, _ = io.Copy(io.Discard, c)
-		}))
-		d := plainDirect(t)
-		d.tls = &tls.Config{RootCAs: x509.NewCertPool()}
-		if isTLS {
-			u.StartTLS()
-			d.tls.RootCAs.AddCert(u.Certificate())
-		} else {
-			u.Start()
+			for range 3 {
+				res, err := d.RoundTrip(callTo(t, t.Context(), u.URL, "{}"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				select {
+				case <-written:
+				case <-time.After(time.Second):
+					t.Errorf("TLS %t: an answer has come from nowhere", isTLS)
+				}
+				var got strings.Builder
+				// With room for more, what follows is read as well.
+				if _, err := io.CopyBuffer(writerOnly{&got}, res.Body, make([]byte, 64<<10)); got.String() != body || err != nil {
+					t.Errorf("TLS %t: got %d bytes (%v)", isTLS, got.Len(), err)
+				}
+			}
+			if conns.Load() != 3 {
+				t.Errorf("TLS %t: three calls took %d connections", isTLS, conns.Load())
+			}
+			d.close()
+			u.Close()
 		}
-		for range 3 {
-			res, err := d.RoundTrip(callTo(t, t.Context(), u.URL, "{}"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			select {
-			case <-written:
-			case <-time.After(time.Second):
-				t.Errorf("TLS %t: an answer has come from nowhere", isTLS)
-			}
-			if got, err := io.ReadAll(res.Body); string(got) != body || err != nil {
-				t.Errorf("TLS %t: got %d bytes (%v)", isTLS, len(got), err)
-			}
-		}
-		if conns.Load() != 3 {
-			t.Errorf("TLS %t: three calls took %d connections", isTLS, conns.Load())
-		}
-		d.close()
-		u.Close()
 	}
 }
 

@@ -114,7 +114,7 @@ func (d *direct) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	res.Body = &directBody{source: res.Body, mayKeep: !res.Close, conn: c}
+	res.Body = newDirectBody(res, c)
 	return res, nil
 }
 
@@ -177,13 +177,22 @@ func addressOf(u *url.URL) string {
 // directBody is the body of an answer. As with net/http's, Close may come while
 // somebody reads, and ends that.
 type directBody struct {
-	source  io.ReadCloser
+	source  io.Reader
+	chunks  chunkedBody // is the source of an answer in chunks
 	mayKeep bool
 
 	mu        sync.Mutex
 	conn      *conn // nil when it has been given back
 	isReading bool
 	failure   error // of reads from now on
+}
+
+func newDirectBody(res *http.Response, c *conn) *directBody {
+	b := &directBody{source: res.Body, mayKeep: !res.Close, conn: c}
+	if len(res.TransferEncoding) > 0 && res.Body != http.NoBody { // net/http knows no other than chunks
+		b.chunks.source, b.source = c.in, &b.chunks
+	}
+	return b
 }
 
 // Read reads from the upstream. With the end of the answer, its connection is free.
@@ -209,7 +218,7 @@ func (b *directBody) end(err error) error {
 	b.isReading = false
 	b.failure = cmp.Or(b.failure, err)
 	if b.failure != nil {
-		b.conn.leave(b.mayKeep && errors.Is(b.failure, io.EOF))
+		b.conn.leave(b.mayKeep && errors.Is(b.failure, io.EOF) && !b.chunks.surplus)
 		b.conn = nil
 	}
 	return b.failure

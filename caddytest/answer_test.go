@@ -5,6 +5,7 @@ package caddytest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -275,4 +276,41 @@ func (m *midStream) goOn(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return string(rest)
+}
+
+// Each piece of an answer costs two writes to the client's connection, so that images
+// leave in large ones, as far as Caddy's own limit allows if an operator has set it.
+func TestImagesLeaveInLargePieces(t *testing.T) {
+	large := candidate(`{"inlineData":{"mimeType":"image/png","data":"`+strings.Repeat("iVBO", 1<<18)+`"}}`, `"STOP"`)
+	u := scripted(t, answers(200, jsonType, large))
+	directives := gemini("upstream scripted " + u.URL)
+	for _, c := range []struct {
+		globals string
+		largest int
+	}{
+		{"", 128 << 10},
+		{"servers {\n\ttimeouts {\n\t\twrite_max_chunk 32KiB\n\t}\n}", 32 << 10},
+	} {
+		client := runWith(t, c.globals, directives).dial(t)
+		client.says(t, sized(unaryPath, len(promptJSON), promptJSON))
+		for line := "-"; line != "\r\n"; {
+			var err error
+			if line, err = client.in.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
+		largest := 0
+		for size := -1; size != 0; {
+			if _, err := fmt.Fscanf(client.in, "%x\r\n", &size); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := client.in.Discard(size + len("\r\n")); err != nil {
+				t.Fatal(err)
+			}
+			largest = max(largest, size)
+		}
+		if largest != c.largest {
+			t.Errorf("with %q the largest piece has %d bytes, want %d", c.globals, largest, c.largest)
+		}
+	}
 }
