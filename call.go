@@ -276,23 +276,21 @@ func matches(glob, model string) bool {
 	return ok || bare != model && matches(glob, bare)
 }
 
-// matchesName is path.Match for a name without slashes. Most globs have stars at their
-// ends at most, and every call is held against two dozen.
+// matchesName is path.Match for a name without slashes. Every call is held against two
+// dozen globs, most of which differ from its model before their first star.
 func matchesName(glob, model string) bool {
-	inner := strings.Trim(glob, "*")
-	if strings.ContainsAny(inner, `*?[\`) {
-		ok, _ := path.Match(glob, model)
-		return ok
+	for i := range len(glob) {
+		switch c := glob[i]; {
+		case c == '*' && i == len(glob)-1:
+			return true
+		case strings.IndexByte(`*?[\`, c) >= 0:
+			ok, _ := path.Match(glob, model)
+			return ok
+		case i == len(model) || model[i] != c:
+			return false
+		}
 	}
-	switch isOpen, isOpenEnd := strings.HasPrefix(glob, "*"), strings.HasSuffix(glob, "*"); {
-	case isOpen && isOpenEnd:
-		return strings.Contains(model, inner)
-	case isOpen:
-		return strings.HasSuffix(model, inner)
-	case isOpenEnd:
-		return strings.HasPrefix(model, inner)
-	}
-	return model == glob
+	return len(model) == len(glob)
 }
 
 // bareModel is the name of a model without the prefixes that the

@@ -34,7 +34,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	x.sharesItself = decidesSharing(w.Header())
 	defer x.body.release()
 
-	res, err := h.gateway.router.RoundTrip(r.WithContext(withExchange(r.Context(), x)))
+	res, err := h.gateway.router.serve(r, x)
 	if err != nil {
 		h.gateway.abandoned(x)
 		gone := x.farewell(r)

@@ -55,7 +55,7 @@ func deadlineOf(arrived time.Time, limit time.Duration, serverTimeout string) ti
 // parseSeconds reads seconds in decimal notation. What is none is zero, also a
 // negative number.
 func parseSeconds(text string) time.Duration {
-	if strings.Trim(text, "0123456789.") != "" { // signs, exponents, infinity
+	if text == "" || strings.Trim(text, "0123456789.") != "" { // signs, exponents, infinity
 		return 0
 	}
 	n, _ := strconv.ParseFloat(text, 64) // 0 if it is no number, infinite if it is too large

@@ -116,6 +116,11 @@ func (r *router) RoundTrip(in *http.Request) (*http.Response, error) {
 	if !ok {
 		return nil, errNoExchange
 	}
+	return r.serve(in, x)
+}
+
+// serve is RoundTrip for a call that is known already.
+func (r *router) serve(in *http.Request, x *exchange) (*http.Response, error) {
 	if x.forwarded() {
 		return r.forward(in, x)
 	}

@@ -87,7 +87,7 @@ func send(t *testing.T, base, path, body string, options ...routerOption) sent {
 			imagesAlone: x.body.wants().imagesAlone, thoughts: x.body.wants().thoughts, noImage: noImageAuto,
 		}
 	}
-	res, err := r.RoundTrip(in.WithContext(withExchange(in.Context(), x)))
+	res, err := r.serve(in, x)
 	if err != nil {
 		return sent{err: err, x: x}
 	}

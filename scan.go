@@ -319,7 +319,11 @@ func (s *answerScanner) endPart() {
 		s.images++
 		s.imageEnded = s.imageEnded || !s.blocked()
 	}
-	if !s.part.thought {
+	switch {
+	case s.part.thought:
+	case len(s.text) == 0:
+		s.text, s.part.text = s.part.text, s.text
+	default:
 		s.text = appendText(s.text, s.part.text)
 	}
 	s.part = part{text: s.part.text[:0]}

@@ -103,7 +103,7 @@ func (t *Transport) RoundTrip(proxied *http.Request) (*http.Response, error) {
 	if t.TLS {
 		x.base.Scheme = "https"
 	}
-	res, err := t.gateway.router.RoundTrip(in.WithContext(withExchange(in.Context(), x)))
+	res, err := t.gateway.router.serve(in, x)
 	if !c.generates {
 		return res, err
 	}
