@@ -3,6 +3,7 @@
 package gemini
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -75,5 +76,17 @@ func BenchmarkComplete(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkCheck looks into as much of a string of a request as is looked into.
+func BenchmarkCheck(b *testing.B) {
+	text := bytes.Repeat([]byte("a small red lighthouse at dawn. "), maxStrict/32)
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		var s jsonScanner
+		if bad := s.check(text); bad >= 0 {
+			b.Fatal(bad)
+		}
 	}
 }
