@@ -113,8 +113,10 @@ func FuzzChunked(f *testing.F) {
 		want, wantErr := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(wire)))
 		source := io.MultiReader(bytes.NewReader(wire[:min(int(cut), len(wire))]), bytes.NewReader(wire[min(int(cut), len(wire)):]))
 		got, _, err := unchunk(source, max(1, int(size)))
-		// A length beyond all bounds is not waited for.
-		if got != string(want) && !(wantErr != nil && errors.Is(err, errChunkLength) && strings.HasPrefix(string(want), got)) {
+		if wantErr != nil && errors.Is(err, errChunkLength) { // a length beyond all bounds is not waited for
+			want = want[:min(len(want), len(got))]
+		}
+		if got != string(want) {
 			t.Fatalf("%q instead of %q", got, want)
 		}
 		// httputil's reader stops before the trailer.

@@ -36,6 +36,9 @@ func start() error {
 	if len(os.Args) == 3 && os.Args[1] == upstreamCommand {
 		return serveUpstream(os.Args[2], os.Stdin, os.Stdout)
 	}
+	if len(os.Args) == 4 && os.Args[1] == relayCommand {
+		return serveRelay(os.Args[2], os.Args[3])
+	}
 	o, err := parseFlags(os.Args[1:])
 	if err != nil {
 		return err
@@ -51,7 +54,7 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	env := &environment{dir: dir, caddy: o.caddy, self: o.self}
+	env := &environment{dir: dir, caddy: o.caddy, self: o.self, relays: o.relay}
 	if err := env.build(ctx, &o); err != nil {
 		return err
 	}
@@ -119,7 +122,12 @@ func newReport(o options, binary string) *report {
 		GoVersion:    runtime.Version(),
 		CaddyVersion: "unknown",
 		Quick:        o.quick,
-		Self:         o.self,
+	}
+	switch {
+	case o.self:
+		r.Instead = "bare Caddy"
+	case o.relay:
+		r.Instead = "a relay"
 	}
 	info, err := buildinfo.ReadFile(binary)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 type options struct {
 	quick    bool
 	self     bool
+	relay    bool
 	only     *regexp.Regexp
 	pairs    int
 	out      string
@@ -24,6 +25,7 @@ func parseFlags(args []string) (options, error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.BoolVar(&o.quick, "quick", false, "a short run that proves that everything works; its figures are rough")
 	fs.BoolVar(&o.self, "self", false, "put bare Caddy in the gateway's place: all ratios should be near 1")
+	fs.BoolVar(&o.relay, "relay", false, "put a relay of bytes in the gateway's place: what no proxy can do without")
 	fs.IntVar(&o.pairs, "pairs", 10, "pairs of blocks per case, better even; 1 with -quick unless given")
 	fs.StringVar(&o.out, "o", "", "also write the raw figures to this JSON `file`")
 	fs.StringVar(&o.caddy, "caddy", "", "measure this Caddy `binary` instead of building one")
@@ -44,8 +46,10 @@ func parseFlags(args []string) (options, error) {
 	switch {
 	case o.pairs < 1 || fs.NArg() > 0:
 		return o, errors.New("at least one pair, and no arguments besides flags")
-	case o.profiles != "" && o.caddy != "":
-		return o, errors.New("-profile builds a Caddy of its own")
+	case o.self && o.relay:
+		return o, errors.New("-self and -relay both want the gateway's place")
+	case o.profiles != "" && (o.caddy != "" || o.relay):
+		return o, errors.New("-profile builds Caddys of its own")
 	}
 	var err error
 	o.only, err = regexp.Compile(*pattern)

@@ -57,9 +57,10 @@ func (t *target) usage(reset bool) *process.Usage {
 type environment struct {
 	dir   string // temporary
 	caddy string // binary
-	self  bool   // bare Caddy in the gateway's place
 	addrs upstreamAddrs
 	roots *x509.CertPool // for the direct way to the TLS upstream
+
+	self, relays bool // what stands in the gateway's place
 }
 
 // upstreamURL is where the case's answers come from.
@@ -97,8 +98,11 @@ func (e *environment) bare(ctx context.Context, c *benchCase) (*target, error) {
 }
 
 func (e *environment) gateway(ctx context.Context, c *benchCase) (*target, error) {
-	if e.self {
+	switch {
+	case e.self:
 		return e.proxy(ctx, c, "gateway", "reverse_proxy "+e.upstreamURL(c))
+	case e.relays:
+		return e.relay(ctx, c)
 	}
 	block := strings.ReplaceAll(cmp.Or(c.gateway, oneUpstream), "$URL", e.upstreamURL(c))
 	t, err := e.proxy(ctx, c, "gateway", "gemini {"+block+"\n\t}")
@@ -136,31 +140,29 @@ func (e *environment) proxy(ctx context.Context, c *benchCase, name, directive s
 	if err := os.WriteFile(config, fmt.Appendf(nil, proxyConfig, port, directive), 0o600); err != nil {
 		return nil, err
 	}
-	t := newTarget(name, "http://"+addr, c.conns)
-	exited, err := e.startCaddy(ctx, t, config)
+	started, err := process.StartCaddy(ctx, e.caddy, e.dir, name, config, e.trust())
 	if err != nil {
 		return nil, err
 	}
-	if err := process.WaitFor(ctx, addr, exited); err != nil {
+	return ready(ctx, c, name, addr, started)
+}
+
+// trust makes a process trust the upstream's certificate, without an option.
+func (e *environment) trust() string { return "SSL_CERT_FILE=" + filepath.Join(e.dir, caFile) }
+
+// ready is the target of a process, as soon as that listens.
+func ready(ctx context.Context, c *benchCase, name, addr string, p *process.Process) (*target, error) {
+	t := newTarget(name, "http://"+addr, c.conns)
+	t.pid, t.log = p.PID, p.Log
+	t.stop = func() {
+		t.transport.CloseIdleConnections()
+		p.Stop()
+	}
+	if err := process.WaitFor(ctx, addr, p.Exited); err != nil {
 		t.stop()
 		return nil, t.explain(fmt.Errorf("did not start: %w", err))
 	}
 	return t, nil
-}
-
-// startCaddy starts the target's process. The channel is closed at its end.
-func (e *environment) startCaddy(ctx context.Context, t *target, config string) (<-chan struct{}, error) {
-	// The upstream's certificate is trusted without a transport option.
-	caddy, err := process.StartCaddy(ctx, e.caddy, e.dir, t.name, config, "SSL_CERT_FILE="+filepath.Join(e.dir, caFile))
-	if err != nil {
-		return nil, err
-	}
-	t.pid, t.log = caddy.PID, caddy.Log
-	t.stop = func() {
-		t.transport.CloseIdleConnections()
-		caddy.Stop()
-	}
-	return caddy.Exited, nil
 }
 
 // startUpstream runs this binary again as the upstream, so that its CPU time

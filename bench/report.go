@@ -65,7 +65,7 @@ type report struct {
 	GoVersion    string       `json:"go_version"`
 	CaddyVersion string       `json:"caddy_version"`
 	Quick        bool         `json:"quick"`
-	Self         bool         `json:"self"`
+	Instead      string       `json:"instead,omitempty"` // of the gateway
 	Cases        []caseResult `json:"cases"`
 }
 
@@ -178,8 +178,8 @@ func (r *report) markdown() string {
 	if r.Quick {
 		fmt.Fprint(w, ", short run")
 	}
-	if r.Self {
-		fmt.Fprint(w, ", bare Caddy in the gateway's place")
+	if r.Instead != "" {
+		fmt.Fprintf(w, ", %s in the gateway's place", r.Instead)
 	}
 	fmt.Fprint(w, ".\n\n", introduction, "\n", columns, aligned)
 	for _, c := range r.Cases {

@@ -211,7 +211,7 @@ var variants = [2][]string{
 
 // gateway is the Caddy under test.
 type gateway struct {
-	*process.Caddy
+	*process.Process
 	dir     string
 	admin   string // address of its admin endpoint
 	ports   [sites]string
@@ -250,7 +250,7 @@ func startGateway(ctx context.Context, binary, dir, upstream string, guard time.
 	if err := os.WriteFile(file, []byte(g.configs[0]), 0o600); err != nil {
 		return nil, err
 	}
-	if g.Caddy, err = process.StartCaddy(ctx, binary, dir, "gateway", file, "TMPDIR="+tmp, "TMP="+tmp); err != nil {
+	if g.Process, err = process.StartCaddy(ctx, binary, dir, "gateway", file, "TMPDIR="+tmp, "TMP="+tmp); err != nil {
 		return nil, err
 	}
 	for _, addr := range append(g.ports[:], admin) {

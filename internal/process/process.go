@@ -42,8 +42,8 @@ func BuildCaddy(ctx context.Context, dir, what string) (string, error) {
 	return binary, nil
 }
 
-// Caddy is a Caddy process.
-type Caddy struct {
+// Process is a process that was started.
+type Process struct {
 	PID    int
 	Log    string          // the file with its output
 	Exited <-chan struct{} // closed at its end
@@ -52,14 +52,19 @@ type Caddy struct {
 
 // StartCaddy starts a Caddy with a Caddyfile. What it writes, its output in
 // name.log included, goes to dir: nothing of the user's Caddy is read or written.
-func StartCaddy(ctx context.Context, binary, dir, name, caddyfile string, env ...string) (*Caddy, error) {
+func StartCaddy(ctx context.Context, binary, dir, name, caddyfile string, env ...string) (*Process, error) {
+	return Start(ctx, []string{binary, "run", "--config", caddyfile, "--adapter", "caddyfile"}, dir, name, env...)
+}
+
+// Start starts a command likewise.
+func Start(ctx context.Context, command []string, dir, name string, env ...string) (*Process, error) {
 	log, err := os.Create(filepath.Join(dir, name+".log"))
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close() // the process has its own
 	ctx, cancel := context.WithCancel(ctx)
-	cmd := exec.CommandContext(ctx, binary, "run", "--config", caddyfile, "--adapter", "caddyfile")
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = log, log, StopTimeout
 	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
 	cmd.Env = append(cmd.Env, env...)
@@ -76,7 +81,7 @@ func StartCaddy(ctx context.Context, binary, dir, name, caddyfile string, env ..
 		cancel()
 		<-exited
 	}
-	return &Caddy{PID: cmd.Process.Pid, Log: log.Name(), Exited: exited, Stop: stop}, nil
+	return &Process{PID: cmd.Process.Pid, Log: log.Name(), Exited: exited, Stop: stop}, nil
 }
 
 // WaitFor returns when something listens on addr. It fails when the process ends
