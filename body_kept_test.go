@@ -36,7 +36,7 @@ func TestRequestBodyKept(t *testing.T) {
 		"in memory": padded(`{"model":"m","safetySettings":[{"category":7}],"y":1}`),
 		"withheld":  `{"safetySettings":[],"model":"m","pad":"` + strings.Repeat("p", 900_000) + `"}`,
 		"settled":   `{"model":"m","generationConfig":{},"safetySettings":null,` + padded(`{"x":1}`)[1:],
-		"empty end": `{"pad":"` + strings.Repeat("p", aheadSize+copyChunks) + `","model":"n"}`,
+		"empty end": `{"pad":"` + strings.Repeat("p", aheadSize+mediumChunks) + `","model":"n"}`,
 	}
 	for name, body := range bodies {
 		slots, _, err := runCompleter(t, body, keptCompletion, len(body))

@@ -18,13 +18,13 @@ func (r *rope) numbered(n int) {
 }
 
 func TestRope(t *testing.T) {
-	const end = copyChunks + largeChunk + 1
+	const end = mediumChunks + largeChunk + 1
 	var r rope
 	r.numbered(end)
-	if len(r.chunks) != 13 || r.memory != copyChunks+2*largeChunk || !r.hasRoom() {
+	if len(r.chunks) != 13 || r.memory != mediumChunks+2*largeChunk || !r.hasRoom() {
 		t.Fatalf("%d chunks of %d bytes", len(r.chunks), r.memory)
 	}
-	for _, at := range []int64{0, 1, chunkSize - 1, chunkSize, 3*chunkSize + 5, smallChunks - 1, smallChunks, copyChunks + 3, end - 2, end - 1} {
+	for _, at := range []int64{0, 1, chunkSize - 1, chunkSize, 3*chunkSize + 5, smallChunks - 1, smallChunks, mediumChunks + 3, end - 2, end - 1} {
 		if p := r.piece(at); p.at != at || p.length != len(p.bytes) || p.bytes[0] != byte(at%251) {
 			t.Errorf("at %d: %d bytes of %d at %d, the first is %d", at, len(p.bytes), p.length, p.at, p.bytes[0])
 		}
@@ -41,7 +41,7 @@ func TestRope(t *testing.T) {
 		{chunkSize - 1, 13, 0},
 		{chunkSize, 12, chunkSize},
 		{smallChunks, 9, smallChunks},
-		{copyChunks + 1, 2, copyChunks},
+		{mediumChunks + 1, 2, mediumChunks},
 		{end - 1, 1, end - 1},
 		{end, 0, end},
 	} {

@@ -288,7 +288,7 @@ func TestImagesLeaveInLargePieces(t *testing.T) {
 		globals string
 		largest int
 	}{
-		{"", 128 << 10},
+		{"", 96 << 10},
 		{"servers {\n\ttimeouts {\n\t\twrite_max_chunk 32KiB\n\t}\n}", 32 << 10},
 	} {
 		client := runWith(t, c.globals, directives).dial(t)
