@@ -66,7 +66,7 @@ func (s *jsonScanner) check(p []byte) int {
 		}
 		switch c := p[i]; {
 		case s.escape > 1: // hexadecimal digits
-			if !isHex(c) {
+			if _, isDigit := hexDigit(c); !isDigit {
 				return i
 			}
 			s.escape--
@@ -96,10 +96,6 @@ func needNoLook(eight uint64) bool {
 	const each, highest = 0x0101010101010101, 0x8080808080808080
 	other := eight ^ each*'\\' // 0 where a backslash is
 	return (eight-each*' ')&^eight&highest|(other-each)&^other&highest == 0
-}
-
-func isHex(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
 }
 
 func (s *jsonScanner) keepByte(c byte) {
