@@ -13,7 +13,6 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
-	"time"
 )
 
 const noLimit = 1 << 30
@@ -348,56 +347,5 @@ func TestBrokenAnswers(t *testing.T) {
 		if p := play(unzipped(source), formUnary, imageCall, noLimit); p.verdict.class != classTransient {
 			t.Errorf("%s: %+v", name, p.verdict)
 		}
-	}
-}
-
-// lingering is an upstream that neither says more nor closes.
-type lingering struct {
-	io.Reader
-	closed chan struct{}
-}
-
-func (l *lingering) Read(p []byte) (int, error) {
-	if n, err := l.Reader.Read(p); err == nil {
-		return n, nil
-	}
-	<-l.closed
-	return 0, io.ErrClosedPipe
-}
-
-func (l *lingering) Close() error {
-	select {
-	case <-l.closed:
-	default:
-		close(l.closed)
-	}
-	return nil
-}
-
-// A block is certain before the upstream has closed; the client must not wait
-// until it does.
-func TestCloseDoesNotWaitForTheUpstream(t *testing.T) {
-	source := &lingering{strings.NewReader(events(safety)), make(chan struct{})}
-	p := play(source, formEvents, textCall, noLimit)
-	if p.verdict.reason != "SAFETY" {
-		t.Fatalf("verdict %+v", p.verdict)
-	}
-	done := make(chan struct{})
-	go func() {
-		_ = p.Close()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(30 * time.Second):
-		t.Fatal("Close waits")
-	}
-	select {
-	case <-source.closed:
-	default:
-		t.Error("the source is still open")
-	}
-	if !p.held.isEmpty() {
-		t.Error("blocks are still held")
 	}
 }

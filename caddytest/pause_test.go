@@ -374,33 +374,3 @@ func TestPauseGoesElsewhere(t *testing.T) {
 	g.draws(t, 2)
 	used(t, "other other other k1 k1", first, second)
 }
-
-// A reset gives back the keys of a project that have been set aside, whether the
-// configuration names it or its clients do. Whose key a client has brought is not
-// known any more, so that anybody's reset will do for those.
-func TestResetGivesKeysBack(t *testing.T) {
-	for name, project := range map[string]string{"of a project": "mended", "of a tenant": "{header.X-Project}"} {
-		t.Run(name, func(t *testing.T) {
-			u := scripted(t, byKey("k1", invalidKey, drawn))
-			g := oversee(t, several([]string{place("first", u, ownKey(t, "k1", project), ownKey(t, "k2", "another"))}))
-			draw := func(times int) {
-				t.Helper()
-				for range times {
-					g.post(t, unaryPath, promptJSON, "X-Project", "mended").exactly(t, 200, imageJSON)
-				}
-			}
-			draw(3)
-			if name == "of a project" {
-				g.reset(t, "?project=another", 0)
-			}
-			draw(2)
-			used(t, "k1 k2 k2 k2 k2 k2", u)
-			u.play(drawn)
-			g.reset(t, "?project=mended", 0)
-			draw(2)
-			if !strings.Contains(keysUsed(u), "k1") {
-				t.Errorf("the calls were made with %s", keysUsed(u))
-			}
-		})
-	}
-}
