@@ -277,14 +277,15 @@ func matches(glob, model string) bool {
 }
 
 // matchesName is path.Match for a name without slashes. Every call is held against two
-// dozen globs, most of which differ from its model before their first star.
+// dozen globs: most differ from its model before their first star, and hardly any has
+// more than one word behind it.
 func matchesName(glob, model string) bool {
 	for i := range len(glob) {
 		switch c := glob[i]; {
-		case c == '*' && i == len(glob)-1:
-			return true
-		case strings.IndexByte(`*?[\`, c) >= 0:
-			ok, _ := path.Match(glob, model)
+		case c == '*':
+			return matchesStar(glob[i:], model[i:])
+		case strings.IndexByte(globMeta, c) >= 0:
+			ok, _ := path.Match(glob[i:], model[i:])
 			return ok
 		case i == len(model) || model[i] != c:
 			return false
@@ -292,6 +293,22 @@ func matchesName(glob, model string) bool {
 	}
 	return len(model) == len(glob)
 }
+
+// matchesStar is matchesName for a glob that begins with a star.
+func matchesStar(glob, model string) bool {
+	word, isOpen := strings.CutSuffix(glob[1:], "*")
+	switch {
+	case strings.ContainsAny(word, globMeta):
+		ok, _ := path.Match(glob, model)
+		return ok
+	case isOpen:
+		return strings.Contains(model, word)
+	}
+	return strings.HasSuffix(model, word)
+}
+
+// globMeta is what path.Match does not take literally.
+const globMeta = `*?[\`
 
 // bareModel is the name of a model without the prefixes that the
 // OpenAI-compatible surfaces of Google's APIs take or want.

@@ -3,9 +3,11 @@
 package gemini
 
 import (
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path"
 	"reflect"
 	"strings"
 	"testing"
@@ -304,5 +306,35 @@ func TestMatches(t *testing.T) {
 		if got := matches(c.glob, c.model); got != c.want {
 			t.Errorf("%q, %q: %v", c.glob, c.model, got)
 		}
+	}
+}
+
+// TestMatchesNameLikePath holds the short ways to path.Match, with globs and names that
+// nearly fit each other.
+func TestMatchesNameLikePath(t *testing.T) {
+	random := rand.New(rand.NewPCG(6, 1))
+	text := func(letters string, most int) string {
+		b := make([]byte, random.IntN(most+1))
+		for i := range b {
+			b[i] = letters[random.IntN(len(letters))]
+		}
+		return string(b)
+	}
+	hits := 0
+	for range 200_000 {
+		glob, name := text(`aab-**?\[]`, 7), text("aab-", 6)
+		want, err := path.Match(glob, name)
+		if err != nil {
+			continue // refused when it is configured
+		}
+		if got := matchesName(glob, name); got != want {
+			t.Fatalf("%q, %q: %v", glob, name, got)
+		}
+		if want {
+			hits++
+		}
+	}
+	if hits < 5000 {
+		t.Errorf("only %d of the names fitted their globs", hits)
 	}
 }
