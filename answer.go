@@ -309,6 +309,7 @@ func (a *answer) Close() error {
 	}
 	a.given, a.scanned = a.held.end, a.held.end
 	a.held.drop(a.held.end)
+	a.scan.release()
 	return a.source.Close()
 }
 

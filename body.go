@@ -222,6 +222,7 @@ func (b *requestBody) end() {
 	b.keep = b.keep || b.held.start == 0
 	if b.scanning {
 		b.judge(b.completer.finish())
+		b.completer.release()
 	}
 }
 
@@ -229,11 +230,16 @@ func (b *requestBody) end() {
 // turned out not to be JSON: that is refused if it had to be completed, otherwise
 // it is none of our business.
 func (b *requestBody) judge(malformed error) {
-	b.slots = append(b.slots, b.completer.slots()...)
+	if ready := b.completer.slots(); len(b.slots) == 0 {
+		b.slots = ready
+	} else {
+		b.slots = append(b.slots, ready...)
+	}
 	if malformed == nil {
 		return
 	}
 	b.scanning = false
+	b.completer.release()
 	if b.completer.needed() {
 		b.failure = malformed
 	}
@@ -343,10 +349,20 @@ func (b *requestBody) reader(d rendering) io.ReadCloser {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := &bodyReader{body: b, rendering: d, cursor: cursor{edits: slices.Clone(d.edits)}}
-	if !b.ended || !b.keep || b.released || b.failure != nil || b.size > flatBody {
-		return r
+	if b.ended && b.keep && !b.released && b.failure == nil && b.size <= flatBody {
+		return b.flat(d)
 	}
+	r := b.newReader(d)
+	return &r
+}
+
+func (b *requestBody) newReader(d rendering) bodyReader {
+	return bodyReader{body: b, rendering: d, cursor: cursor{edits: slices.Clone(d.edits)}}
+}
+
+// flat is the reader of a short body that is complete. The caller holds mu.
+func (b *requestBody) flat(d rendering) io.ReadCloser {
+	r := b.newReader(d)
 	r.catchUp()
 	flat := make([]byte, 0, b.size+lengthened(r.edits))
 	for p := r.ahead(&b.held, b.size); p.length > 0; p = r.ahead(&b.held, b.size) {

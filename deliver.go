@@ -38,7 +38,10 @@ func deliver(ctx context.Context, w http.ResponseWriter, res *http.Response, str
 		delete(header, "Server") // the upstream's instead of Caddy's, as reverse_proxy has it
 	}
 	for name, values := range res.Header {
-		header[name] = append(header[name], values...)
+		if before := header[name]; len(before) > 0 {
+			values = append(before, values...)
+		}
+		header[name] = values
 	}
 	w.WriteHeader(res.StatusCode)
 

@@ -60,6 +60,13 @@ type slot struct {
 // resolve says what becomes of slots that were found together.
 func (d *rendering) resolve(slots []slot) []edit {
 	edits := make([]edit, 0, len(slots))
+	d.each(slots, func(e edit) { edits = append(edits, e) })
+	return edits
+}
+
+// each goes through what becomes of slots.
+func (d *rendering) each(slots []slot, do func(edit)) {
+	before := int64(-1) // where the last edit is
 	for _, s := range slots {
 		insert := s.insert
 		switch {
@@ -69,12 +76,12 @@ func (d *rendering) resolve(slots []slot) []edit {
 			}
 		case s.kind&d.omit != 0:
 			continue
-		case (s.joins || slices.Contains(d.emptied, s.at)) && (len(edits) == 0 || edits[len(edits)-1].at != s.at):
+		case (s.joins || slices.Contains(d.emptied, s.at)) && before != s.at:
 			insert = insert[len(","):]
 		}
-		edits = append(edits, edit{s.at, s.remove, insert})
+		do(edit{s.at, s.remove, insert})
+		before = s.at
 	}
-	return edits
 }
 
 // rename returns the JSON of what to ask for instead of a model, nil if it stays
@@ -92,13 +99,15 @@ func (d *rendering) rename(model string) []byte {
 
 // growth is by how much a rendering lengthens a body.
 func (d *rendering) growth(slots []slot) int64 {
-	return lengthened(d.edits) + lengthened(d.resolve(slots))
+	n := lengthened(d.edits)
+	d.each(slots, func(e edit) { n += e.growth() })
+	return n
 }
 
 // lengthened is by how much edits lengthen a body.
 func lengthened(edits []edit) (n int64) {
 	for _, e := range edits {
-		n += int64(len(e.insert) - e.remove)
+		n += e.growth()
 	}
 	return n
 }
@@ -109,6 +118,9 @@ type edit struct {
 	remove int
 	insert []byte
 }
+
+// growth is by how much an edit lengthens a body.
+func (e edit) growth() int64 { return int64(len(e.insert) - e.remove) }
 
 // merged are edits of two kinds in one order.
 func merged(a, b []edit) []edit {

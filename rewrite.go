@@ -112,6 +112,9 @@ func (c *completer) finish() error {
 	return nil
 }
 
+// release gives memory back when there is nothing more to scan.
+func (c *completer) release() { c.scan.release() }
+
 // settle decides about the places that wait for a later duplicate of their key,
 // so that what follows them may go out. Duplicates no longer count.
 func (c *completer) settle() {

@@ -242,10 +242,11 @@ func (r *router) travel(in *http.Request, x *exchange) (err error) {
 	}()
 	r.budget.call(r.now())
 	for {
-		l, ok := t.depart()
+		next, ok := t.depart()
 		if !ok {
 			break
 		}
+		l := next
 		ready, err := t.embark(&l)
 		if err != nil {
 			return err

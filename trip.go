@@ -187,7 +187,8 @@ func (t *trip) depart() (leg, bool) {
 	case !ok || !t.isInTime(0, now): // an upload can take longer than the deadline
 		return l, false
 	case !l.fits:
-		t.turned = &l
+		turned := l
+		t.turned = &turned
 		return l, false
 	case !isFirst && !t.isInTime(l.wait+l.usual(), now):
 		return l, false // it could not finish, most likely
