@@ -75,6 +75,7 @@ func newRequestBody(r *http.Request, c completion, limit int64, keep bool) *requ
 		raw.left = 0
 	}
 	b := &requestBody{source: raw, declared: raw.left, limit: limit, completer: newCompleter(c), keep: keep, inMemory: defaultInMemory}
+	b.held.isShort = raw.left >= 0 && raw.left <= tinyChunk
 	encoding := strings.ToLower(strings.Join(r.Header.Values("Content-Encoding"), ","))
 	isGzip := encoding == "gzip" || encoding == "x-gzip"
 	switch {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 // stepped returns at most step bytes per Read.
@@ -185,5 +186,36 @@ func TestRequestBodySentOnce(t *testing.T) {
 	b.release()
 	if err := b.readAll(); !errors.Is(err, errReleased) {
 		t.Errorf("after the end of the call: %v", err)
+	}
+}
+
+// TestShortBodiesTakeLittleMemory: a prompt waits for its image, and thousands may.
+func TestShortBodiesTakeLittleMemory(t *testing.T) {
+	const short = `{"contents":[{"parts":[{"text":"A lighthouse"}]}]}`
+	for name, c := range map[string]struct {
+		body, encoding string
+		isChunked      bool
+		most           int64
+	}{
+		"short":                {short, "", false, tinyChunk},
+		"as long as the chunk": {short + strings.Repeat(" ", tinyChunk-len(short)), "", false, tinyChunk},
+		"longer":               {short + strings.Repeat(" ", tinyChunk), "", false, chunkSize},
+		"of unknown length":    {short, "", true, chunkSize},
+		"longer when unzipped": {gzipped(t, short+strings.Repeat(" ", tinyChunk)), "gzip", false, tinyChunk + chunkSize},
+	} {
+		length := int64(len(c.body))
+		if c.isChunked {
+			length = -1
+		}
+		t.Run(name, func(t *testing.T) {
+			b := bodyOf(iotest.DataErrReader(strings.NewReader(c.body)), length, c.encoding, keptCompletion, testLimit, true)
+			defer b.release()
+			if err := b.readAhead(); err != nil {
+				t.Fatal(err)
+			}
+			if !b.complete() || b.held.memory != c.most {
+				t.Errorf("%d bytes of memory, want %d", b.held.memory, c.most)
+			}
+		})
 	}
 }
