@@ -302,7 +302,7 @@ func (form streamForm) lateError(body []byte, midEvent bool, closing string) [][
 	return [][]byte{[]byte(event), append(body, "\r\n"...)}
 }
 
-// Close gives everything back.
+// Close gives everything back. It must not be called during a Read; the source may be closed then.
 func (a *answer) Close() error {
 	if !a.ended {
 		drain(a.source)
@@ -317,7 +317,11 @@ func (a *answer) Close() error {
 // is lost. The client waits meanwhile, so an upstream that has more to say only has a
 // moment.
 func drain(source io.ReadCloser) {
-	hurry := time.AfterFunc(maxDrainTime, func() { _ = source.Close() })
+	ends := io.Closer(source)
+	if a, isAnswer := source.(*answer); isAnswer {
+		ends = a.source // what an answer holds is its reader's, who is under way
+	}
+	hurry := time.AfterFunc(maxDrainTime, func() { _ = ends.Close() })
 	_, _ = io.CopyN(io.Discard, source, maxDrain)
 	hurry.Stop()
 }

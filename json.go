@@ -143,11 +143,14 @@ func (s *jsonScanner) init(v jsonVisitor, root *field) {
 	s.stack, s.capture, s.key = s.room.frames[:0], s.room.capture[:0], s.room.key[:0]
 }
 
-// release gives the scanner's room back. It need not be called; scanning goes on
-// without.
+// release gives the scanner's room back, which need not be done. It is the end of a
+// document that has none yet.
 func (s *jsonScanner) release() {
 	if s.room == nil {
 		return
+	}
+	if s.state != isDone {
+		s.state = isBroken
 	}
 	s.stack, s.capture, s.key = nil, nil, nil
 	scanRooms.Put(s.room)

@@ -72,7 +72,8 @@ func (r *relay) Read(p []byte) (int, error) {
 	return r.out.Read(p)
 }
 
-// Close closes the source. It may be called while Read waits for it.
+// Close closes the source. It may be called while Read waits for it, if that is true of
+// the source: of an upstream's answer it is, of one that is judged (answer) it is not.
 func (r *relay) Close() error { return r.source.Close() }
 
 func (r *relay) scan(p []byte) {

@@ -3,12 +3,18 @@
 package gemini
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
 	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tidwall/gjson"
 )
@@ -176,4 +182,38 @@ func TestRelayTextLimit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDoneOfAStreamThatGoesOn: an upstream that speaks Google's API may end its stream as
+// OpenAI does, and not close the connection. The client of OpenAI's that waits gets all,
+// and nothing that is still being read is given back.
+func TestDoneOfAStreamThatGoesOn(t *testing.T) {
+	const event = "data: " + `{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":"iVBORw0KGgoAAAAN"}}]},"finishReason":"STOP"}]}` + "\r\n\r\n"
+	at := rawUpstream(t, func(_ int, c net.Conn, in *bufio.Reader) {
+		if _, _, err := readCall(in); err != nil {
+			return
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+		for _, chunk := range []string{event, "data: [DONE]\n\n"} { // [DONE] behind the verdict
+			_, _ = fmt.Fprintf(c, "%x\r\n%s\r\n", len(chunk), chunk)
+			time.Sleep(20 * time.Millisecond)
+		}
+		_, _ = in.ReadByte()
+	})
+	u := upstreamAt(t, at, http.DefaultTransport)
+	u.direct = plainDirect(t)
+	h := handlerOver(t, http.DefaultTransport)
+	h.gateway.router.upstreams = []*upstream{u}
+	for range 3 { // the second call gets the memory of the first
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1beta/openai/chat/completions",
+			strings.NewReader(`{"model":"gemini-2.5-flash-image","stream":true,"messages":[{"role":"user","content":"A lighthouse"}]}`))
+		w := httptest.NewRecorder()
+		if err := h.ServeHTTP(w, r, nil); err != nil {
+			t.Fatal(err)
+		}
+		if body := w.Body.String(); w.Code != http.StatusOK || !strings.Contains(body, "iVBORw0KGgoAAAAN") || !strings.HasSuffix(body, "data: [DONE]\n\n") {
+			t.Errorf("%d %s", w.Code, body)
+		}
+	}
+	time.Sleep(2 * maxDrainTime) // what goes off late
 }
