@@ -175,7 +175,7 @@ func (x *exchange) setBody(out, in *http.Request, rd rendering) {
 	} else if encoding := in.Header["Content-Encoding"]; len(encoding) > 0 && !x.body.decoded() {
 		out.Header["Content-Encoding"] = encoding
 	}
-	out.GetBody = x.body.getBody(rd) // lets the transport repeat the call on a fresh connection when a kept one was dead
+	out.GetBody = x.body.getBody(rd) // lets a transport of net/http repeat the call on a fresh connection when a kept one was dead
 }
 
 // unclosed keeps a client's body open when a transport is through with it, which

@@ -5,6 +5,7 @@ package gemini
 import (
 	"bufio"
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -44,8 +45,9 @@ type conn struct {
 	in       *bufio.Reader
 	headroom int64                 // how much more of headers may be read; negative: no limit
 	sending  chan error            // how sending a long body has ended; nil: it was short
-	spoilt   atomic.Pointer[error] // why the body could not be read
-	isBroken bool                  // writing has failed; belongs to whoever sends, as does
+	spoilt   atomic.Pointer[error] // why there will be no answer
+	isBroken bool                  // writing has failed; belongs to whoever sends, as do
+	stuck    error                 // that it has, because the upstream took nothing for too long
 	failure  error                 // of the body
 }
 
@@ -67,7 +69,12 @@ func (c *conn) Read(p []byte) (int, error) {
 // Write remembers that it was the connection that failed, not the body.
 func (c *conn) Write(p []byte) (int, error) {
 	n, err := c.stream.Write(p)
-	c.isBroken = c.isBroken || err != nil
+	if err != nil {
+		c.isBroken = true
+		if isTimeout(err) { // write_timeout
+			c.stuck = err
+		}
+	}
 	return n, err
 }
 
@@ -135,10 +142,9 @@ func (c *conn) exchange(r *http.Request, timeout time.Duration, maxHeader int64)
 	c.sending = make(chan error, 1)
 	go func() {
 		err := c.send(r)
-		if err != nil && !c.isBroken {
-			cause := c.cause(err)
+		if cause := c.finality(err); cause != nil {
 			c.spoilt.Store(&cause)
-			c.kill() // there will be no answer
+			c.kill()
 		}
 		w.begin(c)
 		c.sending <- err
@@ -172,9 +178,22 @@ func (c *conn) send(r *http.Request) error {
 // cause is why sending has failed: net/http hides what a body says of it.
 func (c *conn) cause(err error) error { return cmp.Or(c.failure, err) }
 
+// finality is why there will be no answer to a request whose sending has ended. An
+// upstream that has hung up may have answered before.
+func (c *conn) finality(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case c.isBroken:
+		return c.stuck
+	}
+	return c.cause(err)
+}
+
 // receive reads the headers of the answer, past those that only say that one is to
 // come.
 func (c *conn) receive(r *http.Request, w *headerWait) (*http.Response, error) {
+	defer w.end()
 	for {
 		res, err := http.ReadResponse(c.in, r)
 		if err != nil {
@@ -186,26 +205,49 @@ func (c *conn) receive(r *http.Request, w *headerWait) (*http.Response, error) {
 			}
 			return nil, err
 		}
-		if isFinal := res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols; isFinal {
-			w.end()
+		isInterim := res.StatusCode >= 100 && res.StatusCode < 200 && res.StatusCode != http.StatusSwitchingProtocols
+		if !isInterim {
 			c.headroom = -1
 			return res, nil
 		}
 	}
 }
 
-// wire is a connection under TLS that can be made to say that nothing has come.
+// wire is a connection under TLS that can be made to say that nothing has come. It
+// knows whether a record is under way, which TLS keeps to itself.
 type wire struct {
 	net.Conn
 	isMute bool
+	header [5]byte // of the record: kind, version and length (RFC 8446 §5.1)
+	got    int     // of the header
+	left   int     // of what it heads
 }
 
 func (w *wire) Read(p []byte) (int, error) {
 	if w.isMute {
 		return 0, errNothing
 	}
-	return w.Conn.Read(p)
+	n, err := w.Conn.Read(p)
+	w.follow(p[:n])
+	return n, err
 }
+
+func (w *wire) follow(p []byte) {
+	for len(p) > 0 {
+		if w.left > 0 {
+			n := min(w.left, len(p))
+			w.left, p = w.left-n, p[n:]
+			continue
+		}
+		n := copy(w.header[w.got:], p)
+		w.got, p = w.got+n, p[n:]
+		if w.got == len(w.header) {
+			w.got, w.left = 0, int(binary.BigEndian.Uint16(w.header[3:]))
+		}
+	}
+}
+
+func (w *wire) isInRecord() bool { return w.got > 0 || w.left > 0 }
 
 // errNothing is temporary: TLS goes on after it.
 var errNothing = &timeoutError{"nothing has come"}
@@ -219,6 +261,9 @@ func (c *conn) isStale() bool {
 	}
 	if c.wire == nil {
 		return false
+	}
+	if c.wire.isInRecord() {
+		return true
 	}
 	c.wire.isMute = true
 	_, err := c.stream.Read(make([]byte, 1))

@@ -103,11 +103,12 @@ func fill(r io.Reader, buf []byte, once bool) (n int, err error) {
 const lingerTime = 500 * time.Millisecond
 
 // linger reads on after the refusal of a request that has not been read to its
-// end. Nobody else reads then: a body that has failed is not read by a transport.
+// end. Nobody else begins to read then: a body that has failed is not read by a
+// transport. One that is still at it, for an earlier attempt, is waited for.
 // A connection that is closed over unread bytes is reset, and the answer may be
 // lost with it (RFC 9112 §9.6). net/http sees to that by itself, but does not
 // know its own body in the wrappers that Caddy puts around it.
-func linger(w http.ResponseWriter, r *http.Request) {
+func linger(w http.ResponseWriter, r *http.Request, reading sync.Locker) {
 	if r.ProtoMajor > 1 {
 		return // a stream ends without its connection
 	}
@@ -117,6 +118,8 @@ func linger(w http.ResponseWriter, r *http.Request) {
 	}
 	buf := copyBuffers.Get().(*[copyBuffer]byte)
 	defer copyBuffers.Put(buf)
+	reading.Lock()
+	defer reading.Unlock()
 	for started := time.Now(); time.Since(started) < lingerTime; {
 		if _, err := r.Body.Read(buf[:]); err != nil {
 			return

@@ -114,7 +114,7 @@ func (d *direct) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	res.Body = newDirectBody(res, c)
+	res.Body, res.Trailer = newDirectBody(res, c), nil // chunkedBody drops trailers
 	return res, nil
 }
 
@@ -188,7 +188,8 @@ type directBody struct {
 }
 
 func newDirectBody(res *http.Response, c *conn) *directBody {
-	b := &directBody{source: res.Body, mayKeep: !res.Close, conn: c}
+	isOther := res.StatusCode == http.StatusSwitchingProtocols // what follows is no HTTP
+	b := &directBody{source: res.Body, mayKeep: !res.Close && !isOther, conn: c}
 	if len(res.TransferEncoding) > 0 && res.Body != http.NoBody { // net/http knows no other than chunks
 		b.chunks.source, b.source = c.in, &b.chunks
 	}
@@ -217,7 +218,7 @@ func (b *directBody) end(err error) error {
 	defer b.mu.Unlock()
 	b.isReading = false
 	b.failure = cmp.Or(b.failure, err)
-	if b.failure != nil {
+	if b.failure != nil && b.conn != nil {
 		b.conn.leave(b.mayKeep && errors.Is(b.failure, io.EOF) && !b.chunks.surplus)
 		b.conn = nil
 	}

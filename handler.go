@@ -49,7 +49,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	h.gateway.delivered(x, res.StatusCode, err)
 	if x.body.err() != nil {
-		linger(w, r)
+		linger(w, r, &x.body.reading)
 	}
 	if err != nil {
 		panic(http.ErrAbortHandler) // the only way to tell the client that its answer is not whole

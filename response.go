@@ -153,6 +153,8 @@ func faultOf(err error) string {
 		return "connection_terminated"
 	case strings.HasPrefix(text, "read "):
 		return "connection_read_timeout"
+	case strings.HasPrefix(text, "write "):
+		return "connection_write_timeout"
 	}
 	return "connection_timeout"
 }
