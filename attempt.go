@@ -32,7 +32,7 @@ type attempt struct {
 	delay        time.Duration // that the upstream asks to wait
 	wait         time.Duration // before it
 	isRetry      bool          // it was not the first of its call
-	isUnfair     bool          // says nothing about the upstream: it was cut short by the call's deadline
+	isUnfair     bool          // says nothing about the upstream: it was cut short by the call's deadline, or by a slow client
 	isRemembered bool          // by guard, as far as that is concerned
 	at           *upstream
 	gate         *gate     // that it passed, if there is one
@@ -161,7 +161,7 @@ func (t *trip) cutShort(a *attempt, isFair bool) {
 	a.verdict = verdict{class: classTransient, reason: reasonDeadline}
 	a.status, a.fault, a.cause, a.problem = http.StatusGatewayTimeout, "http_response_timeout", errDeadline, nil
 	a.detail = fmt.Sprintf("no answer came from the upstream %q in time", a.upstream)
-	a.isUnfair = !isFair
+	a.isUnfair = !isFair || t.x.body.isAwaited()
 }
 
 func (x *exchange) setBody(out, in *http.Request, rd rendering) {

@@ -33,6 +33,7 @@ const (
 var (
 	errTooLarge = errors.New("request body too large")
 	errReleased = errors.New("request body used after the end of its call")
+	errLate     = errors.New("request body did not arrive within the deadline of its call")
 )
 
 // requestBody reads a client's body once, completes it on the way and hands
@@ -58,6 +59,7 @@ type requestBody struct {
 	inMemory  int64  // how much of it in memory
 	held      rope   // what has been read and may have to be handed out
 	pins      int    // how many are using held's memory, or spill, without mu
+	awaited   int    // how many are waiting for the client
 	size      int64  // how much has been read
 	ended     bool
 	failure   error
@@ -146,6 +148,7 @@ func (b *requestBody) fetch(known int64) {
 	p, err := b.read(surplus)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.awaited--
 	b.held.grow(len(p))
 	if !b.released {
 		b.took(p, err)
@@ -174,6 +177,7 @@ func (b *requestBody) prepare(known int64) (surplus chunk, ok bool) {
 		return chunk{}, false
 	}
 	b.pins++
+	b.awaited++
 	if b.held.memory >= b.inMemory {
 		surplus, _ = b.held.full()
 	}
@@ -196,6 +200,8 @@ func (b *requestBody) took(p []byte, err error) {
 	b.size += int64(len(p))
 	if b.size > b.limit {
 		b.failure = errTooLarge
+	}
+	if b.failure != nil {
 		return
 	}
 	if b.scanning {
@@ -268,6 +274,25 @@ func (b *requestBody) peek() {
 	defer copyBuffers.Put(buf)
 	n, _ := io.ReadFull(z, buf[:])
 	_ = b.completer.write(buf[:n])
+}
+
+// expire ends the wait for the rest of a body whose call has no time left. Interrupt
+// wakes who is reading, if there is a way; nothing is read after the call any more.
+func (b *requestBody) expire(interrupt func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended || b.failure != nil || b.released {
+		return
+	}
+	b.failure = errLate
+	interrupt()
+}
+
+// isAwaited tells that it is the client who keeps everybody waiting.
+func (b *requestBody) isAwaited() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.awaited > 0 || errors.Is(b.failure, errLate)
 }
 
 // decoded tells that a Content-Encoding has been undone and no longer

@@ -31,6 +31,7 @@ type apiError struct {
 	language string   // the client's Accept-Language
 	refusal  *refusal // of a limit; nil for other errors
 	foreign  *foreign // of a call that cannot be translated
+	isCut    bool     // the rest of the request is not worth reading
 }
 
 // googleStatus are the words that Google uses for HTTP statuses.

@@ -53,6 +53,7 @@ func (a *attempt) unanswered(x *exchange, err error) {
 	a.verdict, a.status = verdict{class: classTransient, reason: reasonUnavailable}, http.StatusServiceUnavailable
 	if isTimeout(err) {
 		a.verdict.reason, a.status = reasonDeadline, http.StatusGatewayTimeout
+		a.isUnfair = a.fault == faultReadTimeout && x.body != nil && x.body.isAwaited()
 	}
 	a.detail = fmt.Sprintf("no answer came from the upstream %q (%s)", a.upstream, a.fault)
 }
@@ -74,6 +75,15 @@ func (x *exchange) bodyError(err error) error {
 // unreadable ends a call whose body cannot be read. It fails if its client has left.
 func (x *exchange) unreadable(cause error) error {
 	x.badBody(cause)
+	return x.left()
+}
+
+// left is not nil when the client has left. net/http also says so when the wait for a
+// late body has been interrupted, but that client is to hear of it.
+func (x *exchange) left() error {
+	if x.body != nil && errors.Is(x.body.err(), errLate) {
+		return nil
+	}
 	return x.ctx.Err()
 }
 
@@ -90,6 +100,10 @@ func (a *attempt) badBody(cause error) {
 		a.verdict.reason, a.status = reasonTooLarge, http.StatusRequestEntityTooLarge
 		a.detail = "the request is too large to be kept in memory, and the temporary folder cannot be written"
 		a.cause = cause
+	case errors.Is(cause, errLate):
+		a.verdict = verdict{class: classTransient, reason: reasonDeadline}
+		a.status, a.isUnfair = http.StatusGatewayTimeout, true
+		a.detail = "the request did not arrive within the deadline of its call"
 	case errors.Is(cause, errBase64):
 		a.detail = "an image of the request is no image, so that it could not be sent on: " + cause.Error()
 	case errors.Is(cause, errStrayPath), errors.Is(cause, errStrayName):

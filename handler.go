@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -33,8 +34,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	x := h.gateway.open(r, c)
 	x.sharesItself = decidesSharing(w.Header())
 	defer x.body.release()
+	late := time.AfterFunc(x.deadline.Sub(x.arrived), func() {
+		x.body.expire(func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
+	})
+	defer late.Stop()
 
 	res, err := h.gateway.router.serve(r, x)
+	late.Stop()
 	if err != nil {
 		h.gateway.abandoned(x)
 		gone := x.farewell(r)
@@ -44,7 +50,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	defer res.Body.Close()
 	err = deliver(r.Context(), w, res, x.streamed() || isEventStream(res))
-	if errors.Is(err, errClientGone) || r.Context().Err() != nil {
+	if errors.Is(err, errClientGone) || x.left() != nil {
 		err = nil
 	}
 	h.gateway.delivered(x, res.StatusCode, err)

@@ -26,6 +26,7 @@ func (x *exchange) response(in *http.Request) *http.Response {
 		return x.finished(x.res, in)
 	}
 	e := x.error(x.verdict, x.status)
+	e.isCut = x.body != nil && errors.Is(x.body.err(), errLate)
 	e.detail, e.refusal, e.foreign = x.detail, x.refusal, x.foreign
 	if x.refusal != nil {
 		e.upstream = x.refusal.upstream // that was meant
@@ -91,8 +92,8 @@ func (e *apiError) response(s surface) *http.Response {
 	if after := e.refusal.retryAfter(); after != "" {
 		header.Set("Retry-After", after)
 	}
-	if e.code == http.StatusRequestEntityTooLarge {
-		header.Set("Connection", "close") // the rest of the body is not worth reading
+	if e.isCut || e.code == http.StatusRequestEntityTooLarge {
+		header.Set("Connection", "close") // else net/http reads the rest before it answers
 	}
 	return &http.Response{
 		StatusCode:    e.code,
@@ -139,6 +140,9 @@ func (x *exchange) details() string {
 	return strings.Join(said, "; ")
 }
 
+// faultReadTimeout is that of an upstream that says nothing, read_timeout.
+const faultReadTimeout = "connection_read_timeout"
+
 // faultOf names a network failure in the words of RFC 9209 §2.3. The words of
 // the error itself are for the log: they name addresses.
 func faultOf(err error) string {
@@ -152,7 +156,7 @@ func faultOf(err error) string {
 	case !isTimeout(err):
 		return "connection_terminated"
 	case strings.HasPrefix(text, "read "):
-		return "connection_read_timeout"
+		return faultReadTimeout
 	case strings.HasPrefix(text, "write "):
 		return "connection_write_timeout"
 	}

@@ -248,6 +248,10 @@ func (r *router) travel(in *http.Request, x *exchange) (err error) {
 		}
 		l := next
 		ready, err := t.embark(&l)
+		if err != nil && x.left() == nil {
+			t.spoilt(errLate)
+			break
+		}
 		if err != nil {
 			return err
 		}
@@ -260,7 +264,7 @@ func (r *router) travel(in *http.Request, x *exchange) (err error) {
 		a := t.visit(in, &l)
 		x.keep(a, &l)
 		t.learn(&l, a)
-		if err := x.ctx.Err(); err != nil {
+		if err := x.left(); err != nil {
 			a.deserted()
 			return err
 		}
@@ -268,8 +272,11 @@ func (r *router) travel(in *http.Request, x *exchange) (err error) {
 			t.spoilt(err)
 		}
 	}
+	if !t.isInTime(0, r.now()) {
+		x.body.expire(func() {}) // nobody waits for the rest any more
+	}
 	if t.isSpoilt {
-		return x.ctx.Err()
+		return x.left()
 	}
 	if x.attempts == 0 || t.repeat != nil && x.verdict.class == classRepairable {
 		t.refuse()
@@ -280,7 +287,7 @@ func (r *router) travel(in *http.Request, x *exchange) (err error) {
 // hearRest reads the rest of a body that was sent while it was read, before it is
 // sent again: it must be whole, and may say where the call belongs.
 func (t *trip) hearRest() error {
-	if t.isEnd || t.x.attempts >= t.retry.attempts || t.x.attempts > 1 {
+	if t.isEnd || t.x.attempts >= t.retry.attempts || t.x.attempts > 1 || !t.isInTime(0, t.now()) {
 		return nil
 	}
 	if err := t.x.body.readAll(); err != nil {

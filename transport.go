@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -103,10 +104,13 @@ func (t *Transport) RoundTrip(proxied *http.Request) (*http.Response, error) {
 	if t.TLS {
 		x.base.Scheme = "https"
 	}
-	res, err := t.gateway.router.serve(in, x)
 	if !c.generates {
-		return res, err
+		return t.gateway.router.serve(in, x)
 	}
+	// Who is reading cannot be woken from here, but finds the time over.
+	late := time.AfterFunc(x.deadline.Sub(x.arrived), func() { x.body.expire(func() {}) })
+	res, err := t.gateway.router.serve(in, x)
+	late.Stop()
 	if err != nil {
 		t.gateway.abandoned(x)
 		x.body.release()
@@ -153,7 +157,7 @@ func (b *accountedBody) Read(p []byte) (int, error) {
 func (b *accountedBody) Close() error {
 	err := b.ReadCloser.Close()
 	b.once.Do(func() {
-		if b.x.ctx.Err() != nil {
+		if b.x.left() != nil {
 			b.broken = nil // the client has left
 		}
 		b.gateway.delivered(b.x, b.status, b.broken)

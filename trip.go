@@ -323,7 +323,7 @@ func (t *trip) visit(in *http.Request, l *leg) (a *attempt) {
 	t.x.dropped = t.droppedFrom(l)
 	a = t.send(in, l)
 	t.diagnose(l, a)
-	if !a.isUnfair && t.x.ctx.Err() == nil {
+	if !a.isUnfair && t.x.left() == nil {
 		result = decisions[a.verdict.class].health
 	}
 	return a
