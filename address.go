@@ -23,7 +23,7 @@ func (c course) translates() bool { return c.way > wayAsIs }
 // request is a call as it goes to the upstream with one of its keys, or with
 // the client's own.
 func (u *upstream) request(ctx context.Context, in *http.Request, x *exchange, key *apiKey, c course) *http.Request {
-	target := u.url(in.URL, x, key, c)
+	target := u.url(in, x, key, c)
 	out := (&http.Request{
 		Method:     in.Method,
 		URL:        target,
@@ -48,13 +48,13 @@ func (u *upstream) request(ctx context.Context, in *http.Request, x *exchange, k
 
 // url puts the path of a call behind the upstream's prefix. The path is taken
 // in its escaped form, in which clients distinguish "%3A" from ":".
-func (u *upstream) url(in *url.URL, x *exchange, key *apiKey, c course) *url.URL {
+func (u *upstream) url(in *http.Request, x *exchange, key *apiKey, c course) *url.URL {
 	base := u.base
 	if base == nil {
 		base = x.base
 	}
 	prefix := strings.TrimSuffix(base.EscapedPath(), "/")
-	escaped, query := u.path(in, prefix, x, c), in.RawQuery
+	escaped, query := u.path(in.URL, prefix, x, c), in.URL.RawQuery
 	switch {
 	case x.forwarded():
 		query = x.query
@@ -63,8 +63,11 @@ func (u *upstream) url(in *url.URL, x *exchange, key *apiKey, c course) *url.URL
 		if c.way == wayNative && c.stream {
 			query = "alt=sse"
 		}
+	default:
+		query = unpruned(query)
 	}
-	if key != nil || u.hasCredential {
+	isOther := !x.forwarded() && in.Header.Get(apiKeyHeader) != "" // by which the call is known; see clientProject
+	if key != nil || u.hasCredential || isOther {
 		query = withoutKey(query)
 	}
 	escaped = prefix + escaped

@@ -12,17 +12,38 @@ import (
 
 // isCredential recognises the fields of a query that prove who is calling.
 func isCredential(name string) bool {
+	switch parameter(name) {
+	case "key", "access_token", "oauth_token":
+		return true
+	}
+	return false
+}
+
+// parameter is what a field of a query is called without the dollar that all of Google's
+// system parameters can have (cloud.google.com/apis/docs/system-parameters).
+func parameter(name string) string {
 	if unescaped, err := url.QueryUnescape(name); err == nil {
 		name = unescaped
 	}
-	return name == "key" || name == "access_token"
+	return strings.TrimPrefix(name, "$")
 }
 
 // withoutKey takes credentials out of a query and leaves the rest as it is.
-func withoutKey(query string) string {
+func withoutKey(query string) string { return without(query, isCredential) }
+
+// unpruned takes out of a query what leaves only parts of an answer, which could not be
+// judged: a block may not be among them.
+func unpruned(query string) string {
+	return without(query, func(name string) bool { return parameter(name) == "fields" })
+}
+
+func without(query string, isOut func(name string) bool) string {
+	if query == "" {
+		return ""
+	}
 	kept := make([]string, 0, 4)
 	for field := range strings.SplitSeq(query, "&") {
-		if key, _, _ := strings.Cut(field, "="); !isCredential(key) {
+		if name, _, _ := strings.Cut(field, "="); !isOut(name) {
 			kept = append(kept, field)
 		}
 	}
@@ -57,6 +78,13 @@ var neededHeaders = map[string]bool{
 // first counts here, and is the only one that goes on: an upstream may prefer another.
 var actedOn = []string{"Authorization", "Content-Type", apiKeyHeader}
 
+// notJudged are headers that calls which are judged must not have: X-Goog-FieldMask is
+// the query's fields.
+var notJudged = []string{"X-Goog-Fieldmask"}
+
+// otherKeys are where other providers take keys, which are the client's for those.
+var otherKeys = []string{"X-Api-Key", "Api-Key"}
+
 // header selects what goes to the upstream. Generate calls carry only what is
 // needed, and no Accept-Encoding: base64 hardly shrinks, and whatever is compressed has
 // to be decoded to be judged. Other calls keep their headers.
@@ -77,9 +105,11 @@ func (u *upstream) header(in *http.Request, x *exchange, key *apiKey, c course) 
 	}
 	maps.Copy(out, x.credentials)
 	if key != nil || u.hasCredential {
-		for _, name := range payers {
-			delete(out, name)
-		}
+		remove(out, payers)
+		remove(out, otherKeys)
+	}
+	if !x.forwarded() {
+		remove(out, notJudged)
 	}
 	for _, name := range actedOn {
 		if values := out[name]; len(values) > 1 {
@@ -95,6 +125,12 @@ func (u *upstream) header(in *http.Request, x *exchange, key *apiKey, c course) 
 		ownKey(in).authorize(out, isBearer)
 	}
 	return out
+}
+
+func remove(h http.Header, names []string) {
+	for _, name := range names {
+		delete(h, name)
+	}
 }
 
 // takesBearer tells that keys go into the field Authorization, as OpenAI's clients

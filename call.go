@@ -48,6 +48,9 @@ type call struct {
 	generates bool
 	// events and array are the forms of a streamed answer.
 	events, array bool
+	// unreadable is the field of the query that asks for an answer which cannot be
+	// judged.
+	unreadable string
 }
 
 // versions are the first segments of paths that belong to an API.
@@ -112,23 +115,31 @@ func recognise(r *http.Request) call {
 		c.modelEnd = c.modelAt + len(escapedModel)
 	}
 	c.generates = c.generates && r.Method == http.MethodPost
-	if c.method == "streamGenerateContent" {
-		c.events = asksForEvents(r.URL.RawQuery)
-		c.array = !c.events
+	if c.generates {
+		c.events, c.unreadable = answerForm(r.URL.RawQuery)
+		isStream := c.method == "streamGenerateContent"
+		c.events, c.array = isStream && c.events, isStream && !c.events
 	}
 	return c
 }
 
-// asksForEvents finds alt=sse. The query is not parsed with net/url because
-// that drops fields with a semicolon, such as $alt=json;enum-encoding=int.
-func asksForEvents(query string) bool {
+// answerForm tells whether a query asks for events, with alt=sse, and names what asks
+// for something that cannot be judged because it is no JSON. The query is not parsed with
+// net/url because that drops fields with a semicolon, such as $alt=json;enum-encoding=int.
+func answerForm(query string) (events bool, unreadable string) {
+	if query == "" {
+		return false, ""
+	}
 	for field := range strings.SplitSeq(query, "&") {
-		key, value, _ := strings.Cut(field, "=")
-		if (key == "alt" || key == "$alt" || key == "%24alt") && strings.HasPrefix(value, "sse") {
-			return true
+		name, value, _ := strings.Cut(field, "=")
+		switch name = parameter(name); {
+		case name == "callback", name == "alt" && value != "" && !strings.HasPrefix(value, "json") && !strings.HasPrefix(value, "sse"):
+			unreadable = name
+		case name == "alt":
+			events = events || strings.HasPrefix(value, "sse")
 		}
 	}
-	return false
+	return events, unreadable
 }
 
 // openAIMethods are the OpenAI-compatible paths behind the openai segment.

@@ -195,7 +195,7 @@ func TestUpstreamURL(t *testing.T) {
 			r := httptest.NewRequest(http.MethodPost, c.target, nil)
 			u := &upstream{base: base, models: c.models, takesVertex: true}
 			x := &exchange{call: recognise(r)}
-			if got := u.url(r.URL, x, keyOf(c.key), course{way: wayAsIs, model: u.mapModel(x.call.model)}).String(); got != c.want {
+			if got := u.url(r, x, keyOf(c.key), course{way: wayAsIs, model: u.mapModel(x.call.model)}).String(); got != c.want {
 				t.Errorf("%s, want %s", got, c.want)
 			}
 		})
@@ -215,6 +215,7 @@ func TestWithoutKey(t *testing.T) {
 		"a=key=1&key=2&b":              "a=key=1&b",
 		"%6Bey=a&alt=sse":              "alt=sse",
 		"alt=sse&access_token=a":       "alt=sse",
+		"$key=a&%24key=b&x&oauth_token=c&$access_token=d": "x",
 	} {
 		if got := withoutKey(query); got != want {
 			t.Errorf("%q: %q, want %q", query, got, want)

@@ -106,7 +106,7 @@ func (a *attempt) badBody(cause error) {
 		a.detail = "the request did not arrive within the deadline of its call"
 	case errors.Is(cause, errBase64):
 		a.detail = "an image of the request is no image, so that it could not be sent on: " + cause.Error()
-	case errors.Is(cause, errStrayPath), errors.Is(cause, errStrayName):
+	case errors.Is(cause, errStrayPath), errors.Is(cause, errStrayName), errors.Is(cause, errUnreadable):
 		a.detail = cause.Error()
 	case errors.As(cause, &malformed):
 		a.detail = "the request body is not JSON, so that it could not be completed: " + malformed.Error()

@@ -105,6 +105,8 @@ func withExchange(ctx context.Context, x *exchange) context.Context {
 var (
 	errStrayPath = errors.New("the path leads out of the API")
 	errStrayName = errors.New("no model is called like that")
+	// errUnreadable is a call whose answer could not be judged.
+	errUnreadable = errors.New("the query asks, with alt or callback, for an answer that is not JSON, in which a block would not be seen")
 )
 
 var errNoExchange = errors.New("request did not come through the gemini handler")

@@ -92,7 +92,7 @@ func TestTranslatedAddress(t *testing.T) {
 		if u.base, err = url.Parse(c.base); err != nil {
 			t.Fatal(err)
 		}
-		if got := u.url(r.URL, &exchange{call: recognise(r)}, nil, c.course).String(); got != c.want {
+		if got := u.url(r, &exchange{call: recognise(r)}, nil, c.course).String(); got != c.want {
 			t.Errorf("%s: %s, want %s", c.target, got, c.want)
 		}
 	}

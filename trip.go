@@ -33,6 +33,9 @@ type trip struct {
 
 // plan looks where a call may go. It fails if the body cannot be read.
 func (r *router) plan(x *exchange) (*trip, error) {
+	if x.call.unreadable != "" {
+		return nil, errUnreadable
+	}
 	if err := x.body.readAhead(); err != nil {
 		return nil, err
 	}
