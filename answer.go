@@ -23,13 +23,14 @@ type answer struct {
 	explain func(verdict) []byte // the error for a block that comes late; nil = keep quiet
 	late    func(verdict)        // is told of it
 
-	object      int64 // where the object begins that is being scanned
-	held        rope  // from the beginning on; most verdicts need one chunk of it
-	scanned     int64 // how much of that has been scanned
-	given       int64 // how much of that has been given out
-	atObjectEnd bool  // what has been scanned so far ends with an object
-	ended       bool  // the source has ended
-	failure     error // and why, if it broke
+	object      int64   // where the object begins that is being scanned
+	held        rope    // from the beginning on; most verdicts need one chunk of it
+	scanned     int64   // how much of that has been scanned
+	given       int64   // how much of that has been given out
+	heard       verdict // of a block that has been told already, if only here
+	atObjectEnd bool    // what has been scanned so far ends with an object
+	ended       bool    // the source has ended
+	failure     error   // and why, if it broke
 
 	closing []byte   // the end of an array, kept back until nothing can follow
 	tail    [][]byte // what is written behind the answer, each in a Read of its own
@@ -161,6 +162,8 @@ func (a *answer) Read(p []byte) (int, error) {
 				return n, nil
 			}
 		case a.failure != nil:
+			a.scan.finish()
+			a.hearBlock()
 			return 0, a.failure
 		case a.ended:
 			a.finish()
@@ -200,6 +203,9 @@ func (a *answer) inspect(p []byte) int {
 		n, object := a.scan.write(p[at:])
 		at += n
 		if a.form == formUnary || a.explain == nil {
+			if object && a.form != formUnary && !a.scan.unfinished() {
+				a.hearBlock()
+			}
 			continue
 		}
 		if a.form == formArray && a.scan.arrayClosed && !closed {
@@ -211,6 +217,15 @@ func (a *answer) inspect(p []byte) int {
 		}
 	}
 	return len(p)
+}
+
+// hearBlock tells of a block that cannot be told to the client: guard must know of it,
+// however the answer ends.
+func (a *answer) hearBlock() {
+	if v, blocked := a.scan.block(); blocked && v != a.heard {
+		a.heard = v
+		a.late(v)
+	}
 }
 
 // endsLate ends a stream behind the object that holds a block, unless another
@@ -237,7 +252,7 @@ func (a *answer) finish() {
 		a.tail = [][]byte{a.closing}
 	}
 	v := a.scan.judgeLate(&a.expect)
-	if v.class == classOK {
+	if v.class == classOK || v == a.heard {
 		return
 	}
 	a.late(v)
@@ -339,7 +354,7 @@ const (
 // decoded is the body of an answer without its gzip, if the transport has left
 // it on: some servers compress without having been asked.
 func decoded(res *http.Response) io.ReadCloser {
-	if !strings.EqualFold(res.Header.Get("Content-Encoding"), "gzip") {
+	if encoding := strings.ToLower(res.Header.Get("Content-Encoding")); encoding != "gzip" && encoding != "x-gzip" {
 		return res.Body
 	}
 	res.Header.Del("Content-Encoding")

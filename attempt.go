@@ -112,6 +112,9 @@ func (t *trip) roundTrip(ctx context.Context, in *http.Request, l *leg) (*http.R
 	out := l.request(ctx, in, t.x, key, l.course(t.x))
 	t.x.setBody(out, in, l.sent)
 	res, err := l.connection().RoundTrip(out)
+	if err == nil && l.hasOwnKey() {
+		concealInHeaders(res, out)
+	}
 	if err == nil && res.StatusCode == http.StatusUnauthorized && l.credential != nil {
 		l.credential.rejected(key.secret)
 	}
@@ -127,14 +130,31 @@ const patience = time.Minute
 // fair if an upstream that does not make it deserves to be blamed.
 func (t *trip) timeFor(l *leg) (limit time.Duration, isFair bool) {
 	left := t.x.deadline.Sub(l.boarded)
-	canGoElsewhere := len(t.stations) > 1 && t.pin == nil && t.x.attempts < t.retry.attempts
-	switch half := left / 2; {
-	case l.trial.canary && canGoElsewhere:
-		return half, true
-	case canGoElsewhere && half >= patience:
+	if half := left / 2; (l.trial.canary || half >= patience) && t.canGoElsewhere(l) {
 		return half, true
 	}
 	return left, !t.x.isHurried && l.boarded.Sub(t.x.arrived) < time.Second
+}
+
+// canGoElsewhere tells that another upstream could take the call before its deadline.
+func (t *trip) canGoElsewhere(from *leg) bool {
+	if len(t.stations) < 2 || t.pin != nil || t.x.attempts >= t.retry.attempts {
+		return false
+	}
+	for i := range t.stations {
+		s := &t.stations[i]
+		if s == from.station || s.closed {
+			continue
+		}
+		for j := range s.seats {
+			seat := &s.seats[j]
+			until, _ := t.restsUntil(s, seat, from.boarded)
+			if !seat.spent && t.mayTake(s, seat) && !t.isPaused(s, seat) && until.Before(t.x.deadline) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // attemptBody ends its attempt when it is closed, not before: the transport
@@ -205,6 +225,9 @@ func (t *trip) judge(a *attempt, l *leg, res *http.Response) {
 			answer.form = formOpenAI
 		}
 		answer.giveTo(res)
+		if t.relaysOut(l) && a.facts.isOpenAI && t.x.isPart {
+			res.Body = newNativeRelay(answer, nativeRelay{from: fromImages, events: isEventStream(res), model: l.model})
+		}
 		if a.res = res; !isTheirs {
 			t.relayOut(a, l, res)
 		}
@@ -287,7 +310,7 @@ func (t *trip) newAnswer(a *attempt, l *leg, res *http.Response) *answer {
 	}
 	events := form != formUnary && form != formArray
 	if isEventStream(res) {
-		events = true // whatever was asked for
+		events, expect.stream = true, true // whatever was asked for
 		if form == formArray {
 			form = formEvents
 		}

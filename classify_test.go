@@ -169,10 +169,12 @@ func TestReasons(t *testing.T) {
 		{"finishReason by number", geminiEnums, finish, stageOutput, table{
 			"1": {}, "2": {}, "3": soft("SAFETY"), "4": soft("RECITATION"), "5": soft("OTHER"), "6": soft("LANGUAGE"), "7": hard("BLOCKLIST"),
 			"8": hard("PROHIBITED_CONTENT"), "9": hard("SPII"), "10": {}, "11": soft("IMAGE_SAFETY"), "12": {}, "13": {},
+			"14": hard("IMAGE_PROHIBITED_CONTENT"), "15": soft("IMAGE_OTHER"), "16": soft("NO_IMAGE"), "17": soft("IMAGE_RECITATION"), "18": {}, "99": {},
 		}},
 		{"finishReason by number on Vertex", vertexEnums, finish, stageOutput, table{
 			"1": {}, "2": {}, "3": soft("SAFETY"), "4": soft("RECITATION"), "5": soft("OTHER"), "6": hard("BLOCKLIST"),
-			"7": hard("PROHIBITED_CONTENT"), "8": hard("SPII"), "9": {}, "10": hard("MODEL_ARMOR"), "11": {},
+			"7": hard("PROHIBITED_CONTENT"), "8": hard("SPII"), "9": {}, "10": hard("MODEL_ARMOR"), "11": soft("IMAGE_SAFETY"),
+			"12": hard("IMAGE_PROHIBITED_CONTENT"), "13": soft("IMAGE_RECITATION"), "14": soft("IMAGE_OTHER"), "15": {}, "16": soft("NO_IMAGE"), "17": {},
 		}},
 		{"blockReason", geminiEnums, prompt, stagePrompt, table{
 			`"SAFETY"`: soft("SAFETY"), `"OTHER"`: soft("OTHER"), `"IMAGE_SAFETY"`: soft("IMAGE_SAFETY"), `"BLOCKLIST"`: hard("BLOCKLIST"),
@@ -183,7 +185,7 @@ func TestReasons(t *testing.T) {
 			"99": soft("99"), "-3": soft("3"), "3.5": soft("35"),
 		}},
 		{"blockReason by number on Vertex", vertexEnums, prompt, stagePrompt, table{
-			"5": hard("MODEL_ARMOR"), "99": soft("99"), "-3": soft("3"), "3.5": soft("35"),
+			"5": hard("MODEL_ARMOR"), "6": hard("JAILBREAK"), "99": soft("99"), "-3": soft("3"), "3.5": soft("35"),
 		}},
 		{"finish_reason", openAIEnums, func(value string) string { return `{"choices":[{"finish_reason":` + value + `}]}` }, stageOutput, table{
 			`"stop"`: {}, `"length"`: {}, `"tool_calls"`: {}, `"content_filter"`: soft("CONTENT_FILTER"), `"new: SAFETY"`: {},

@@ -35,13 +35,7 @@ const shortestSecret = 8
 // concealIn is conceal for an answer that is forwarded: for its headers, and for its
 // body if it is an error.
 func concealIn(res *http.Response, sent *http.Request) {
-	for _, values := range res.Header {
-		for i, value := range values {
-			text := []byte(value)
-			conceal(text, sent)
-			values[i] = string(text)
-		}
-	}
+	concealInHeaders(res, sent)
 	if res.StatusCode < http.StatusBadRequest {
 		return
 	}
@@ -56,6 +50,18 @@ func concealIn(res *http.Response, sent *http.Request) {
 		io.Reader
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(head), rest), body}
+}
+
+// concealInHeaders is conceal for the headers of an answer.
+func concealInHeaders(res *http.Response, sent *http.Request) {
+	secrets := credentialsOf(sent)
+	for _, values := range res.Header {
+		for i := range values {
+			for _, secret := range secrets {
+				values[i] = strings.ReplaceAll(values[i], secret, strings.Repeat("*", len(secret)))
+			}
+		}
+	}
 }
 
 // failing is what cannot be read.

@@ -72,6 +72,13 @@ func (x *exchange) bodyError(err error) error {
 	return nil
 }
 
+// collapsed is the end of a part of a call in a panic.
+func (x *exchange) collapsed(cause any) {
+	x.attempt.discard()
+	x.attempt = &attempt{project: x.clientProject, upstream: x.attempt.upstream}
+	x.unanswered(x, fmt.Errorf("panic: %v", cause))
+}
+
 // unreadable ends a call whose body cannot be read. It fails if its client has left.
 func (x *exchange) unreadable(cause error) error {
 	x.badBody(cause)

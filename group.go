@@ -55,8 +55,13 @@ func (r *router) split(x *exchange) (*group, error) {
 func (g *group) travel(r *router, in *http.Request) (*http.Response, error) {
 	for _, part := range g.parts {
 		go func() {
+			defer func() {
+				if cause := recover(); cause != nil { // of a transport: net/http looks after its own goroutines alone
+					part.collapsed(cause)
+				}
+				g.ended <- part
+			}()
 			_ = r.travel(in, part) // fails with the context alone
-			g.ended <- part
 		}()
 	}
 	first := g.next()

@@ -2,7 +2,10 @@
 
 package gemini
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // learn draws the consequences of an attempt, for this call and for those after
 // it.
@@ -65,10 +68,20 @@ func (t *trip) coolDown(l *leg, a *attempt, now time.Time) {
 	t.rest[scope(l.station, l.seat)] = now.Add(t.pacing.backoff(l.refusals - 1))
 }
 
+// midnightBlur is for how long after midnight a daily quota may still be that of the day
+// before: the answer was on its way, or Google's clock is behind ours. Taken for the new
+// day's, it would close the project for all of that.
+const midnightBlur = 5 * time.Minute
+
 // exhaust leaves a project and model alone until its daily quota begins anew.
 func (t *trip) exhaust(l *leg, a *attempt, now time.Time) {
-	t.lower(l, a, now)
-	until := t.state.calendar.day(now).ends
+	today := t.state.calendar.day(now)
+	until := today.ends
+	if now.Sub(today.begins) < midnightBlur { // it is yesterday's that is used up
+		until = now.Add(max(a.delay, time.Minute))
+	} else {
+		t.lower(l, a, now)
+	}
 	t.state.gates.hold(scope(l.station, l.seat), until, now)
 	if t.state.cooldowns.extend(scope(l.station, l.seat), cooldown{Class: classExhausted}, until, now) {
 		t.tell("quota_exhausted", map[string]any{"upstream": l.name, "project": a.project, "model": l.model, "until": until})
@@ -107,7 +120,8 @@ func (t *trip) reject(l *leg, a *attempt, now time.Time) {
 // must not take a key away from all other calls.
 func (t *trip) mayBeClients(a *attempt) bool {
 	isDenied := a.problem.code == 401 || a.problem.code == 403
-	return isDenied && (t.pin != nil || t.x.call.surface == surfaceVertex)
+	isForeign := t.pin != nil || t.x.call.surface == surfaceVertex || t.x.call.isTuned
+	return isDenied && (isForeign || strings.Contains(a.problem.message, "permission to access"))
 }
 
 func modelKey(key *apiKey, model string) string { return key.id + "\n" + model }

@@ -224,12 +224,13 @@ type prints struct {
 }
 
 func (p *prints) of(rd rendering, model string) {
-	if p.model != model || p.omit != rd.omit || p.isOther || rd.layout != nil {
-		*p = prints{omit: rd.omit, model: model, isOther: rd.layout != nil}
+	if p.model != model || p.omit != rd.omit || p.isOther || rd.isOther() {
+		*p = prints{omit: rd.omit, model: model, isOther: rd.isOther()}
 	}
 }
 
 func (p *prints) quick(x *exchange, rd rendering, model string) (uint64, error) {
+	model = bareModel(model) // whatever a client calls it
 	if p.of(rd, model); p.quickly == nil {
 		print, err := printOf(x, rd, func(r io.Reader) (uint64, error) { return quickPrint(r, model) })
 		if err != nil {
@@ -241,6 +242,7 @@ func (p *prints) quick(x *exchange, rd rendering, model string) (uint64, error) 
 }
 
 func (p *prints) strong(x *exchange, rd rendering, model string) ([16]byte, error) {
+	model = bareModel(model)
 	if p.of(rd, model); p.strongly == nil {
 		print, err := printOf(x, rd, func(r io.Reader) ([16]byte, error) { return strongPrint(r, model) })
 		if err != nil {

@@ -31,6 +31,8 @@ type translator interface {
 	// end has the last word, when the source has ended well. What it fails with
 	// comes behind what it has written.
 	end() error
+	// breakOff writes what must not be lost where the source has not ended well.
+	breakOff()
 }
 
 // errAnswerFailed ends an answer that has failed where its form has no room for an
@@ -58,8 +60,10 @@ func (r *relay) Read(p []byte) (int, error) {
 		}
 		n, err := r.source.Read(p)
 		r.scan(p[:n])
-		if r.isDone && err == nil {
-			drain(r.source)
+		if r.isDone {
+			if err == nil {
+				drain(r.source)
+			}
 			err = io.EOF
 		}
 		if err != nil && r.err == nil {
@@ -120,7 +124,9 @@ func (r *relay) document() *jsonScanner { return &r.json }
 func (r *relay) finish(err error) {
 	switch {
 	case !errors.Is(err, io.EOF):
+		r.to.breakOff()
 	case r.isCutOff():
+		r.to.breakOff()
 		err = io.ErrUnexpectedEOF
 	default:
 		if failure := r.to.end(); failure != nil {

@@ -320,3 +320,13 @@ func (n *nativeRelayReader) end() error {
 	n.writer.end()
 	return nil
 }
+
+// breakOff tells of a block that has been kept back: its prompt must not be tried again.
+func (n *nativeRelayReader) breakOff() {
+	if finishReasons[n.owed.finish].isBlock() {
+		n.words.end()
+		n.writer.beginCandidate()
+		n.writer.endCandidate(n.owed)
+		n.endNative()
+	}
+}

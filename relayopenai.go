@@ -288,3 +288,5 @@ func (o *openAIRelayReader) failure() []byte {
 	}
 	return nil
 }
+
+func (o *openAIRelayReader) breakOff() {}

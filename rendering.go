@@ -21,7 +21,12 @@ type rendering struct {
 	// layout is the body in another form, which has all of the above in it; nil for the
 	// client's form.
 	layout *layout
+	// inDialect tells that edits are for the other one of Google's APIs.
+	inDialect bool
 }
+
+// isOther tells a rendering that differs by upstream.
+func (d *rendering) isOther() bool { return d.layout != nil || d.inDialect }
 
 // additions are kinds of what is added to a request.
 type additions uint8

@@ -159,6 +159,9 @@ func (s *answerScanner) finish() {
 	if !s.json.untouched() && s.json.state != isBroken {
 		s.cutOff = s.json.finish() != nil
 	}
+	if s.candidate.finish != "" || s.candidate.cause != "" {
+		s.endCandidate() // its reason counts, however the answer ended
+	}
 }
 
 func (s *answerScanner) open(f *field, _ []byte, array bool, _ int64) {

@@ -92,7 +92,8 @@ func (t *trip) next(now time.Time) (leg, bool) {
 		t.again = nil
 		l := t.consider(again.station, again.seat, t.standing(again.station, now), now)
 		l.repaired = again.repaired
-		if l.fits || l.repaired != "" { // what has been repaired goes nowhere else
+		mayGo := t.mayTake(l.station, l.seat) && !t.isPaused(l.station, l.seat)
+		if mayGo && (l.fits || l.repaired != "") { // what has been repaired goes nowhere else
 			return l, true
 		}
 	}
@@ -212,7 +213,7 @@ func (t *trip) embark(l *leg) (isUnderWay bool, err error) {
 		if ready, err := t.await(l); !ready || err != nil {
 			return false, err
 		}
-		if hasWaited := l.ticket != nil || t.x.waited > waited; hasWaited && !t.isStillOpen(l) {
+		if isLater := l.ticket != nil || t.x.waited > waited || t.x.attempts > 0; isLater && !t.isStillOpen(l) {
 			return false, nil
 		}
 		if t.board(l) {
@@ -245,7 +246,7 @@ func (t *trip) await(l *leg) (bool, error) {
 	return true, nil
 }
 
-// isStillOpen asks again, after a wait, what was asked before it: others have had
+// isStillOpen asks again, after a wait or an attempt, what was asked before it: others have had
 // the same prompt blocked meanwhile, perhaps, or met a limit, or spent the budget.
 func (t *trip) isStillOpen(l *leg) bool {
 	now := t.now()
@@ -374,7 +375,7 @@ func (t *trip) renderingOf(s *station, p *phrasing) rendering {
 	case s.way > wayAsIs:
 		rd.layout = t.translated(s, rd)
 	case len(s.dialect.edits) > 0:
-		rd.edits, rd.emptied = merged(rd.edits, s.dialect.edits), s.dialect.emptied
+		rd.edits, rd.emptied, rd.inDialect = merged(rd.edits, s.dialect.edits), s.dialect.emptied, true
 	}
 	return rd
 }

@@ -93,20 +93,23 @@ func TestTimeOfAnAttempt(t *testing.T) {
 		canary  bool
 		pinned  bool
 		last    bool
+		closed  bool
 		want    time.Duration
 		isFair  bool
 	}{
-		{"alone", 3 * time.Minute, false, false, false, false, 3 * time.Minute, true},
-		{"two", 3 * time.Minute, true, false, false, false, 90 * time.Second, true},
-		{"two, in a hurry", 100 * time.Second, true, false, false, false, 100 * time.Second, true},
-		{"canary in a hurry", time.Minute, true, true, false, false, 30 * time.Second, true},
-		{"pinned", 3 * time.Minute, true, false, true, false, 3 * time.Minute, true},
-		{"the last attempt", 3 * time.Minute, true, false, false, true, 3 * time.Minute, true},
+		{"alone", 3 * time.Minute, false, false, false, false, false, 3 * time.Minute, true},
+		{"two", 3 * time.Minute, true, false, false, false, false, 90 * time.Second, true},
+		{"two, in a hurry", 100 * time.Second, true, false, false, false, false, 100 * time.Second, true},
+		{"canary in a hurry", time.Minute, true, true, false, false, false, 30 * time.Second, true},
+		{"pinned", 3 * time.Minute, true, false, true, false, false, 3 * time.Minute, true},
+		{"the last attempt", 3 * time.Minute, true, false, false, true, false, 3 * time.Minute, true},
+		{"two, of which one is closed", 3 * time.Minute, true, false, false, false, true, 3 * time.Minute, true},
 	} {
 		now := time.Now()
 		tr := &trip{router: &router{retry: retryRules{attempts: 5}}, x: &exchange{arrived: now, deadline: now.Add(c.left), attempts: 1}, stations: make([]station, 1)}
 		if c.several {
-			tr.stations = make([]station, 2)
+			tr.state = newState()
+			tr.stations = []station{{}, {upstream: new(upstream), seats: make([]seat, 1), closed: c.closed}}
 		}
 		if c.pinned {
 			tr.pin = new(tie)
