@@ -3,6 +3,7 @@
 package gemini
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"path"
@@ -280,6 +281,9 @@ func (u *Upstream) checkAddress() error {
 	}
 	if base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
 		return fmt.Errorf("upstream %s: %s is not a URL such as %s", u.Name, shown(base.Redacted()), defaultURL)
+	}
+	if port, err := strconv.Atoi(cmp.Or(base.Port(), "443")); err != nil || port < 1 || port > 65535 {
+		return fmt.Errorf("upstream %s: there is no port %s: they end at 65535", u.Name, base.Port())
 	}
 	if base.RawQuery != "" || base.Fragment != "" || base.User != nil {
 		return fmt.Errorf("upstream %s: the URL can have a path, but no user, query or fragment; keys go into api_key", u.Name)

@@ -133,6 +133,7 @@ func TestRefusedConfigs(t *testing.T) {
 		{"header_up regexp", `"upstreams":[{"name":"a","url":"http://a","header_up":{"replace":{"X":[{"search_regexp":"("}]}}}]`, `upstream "a": header_up: replacement 0 for header field 'X'`},
 		{"transport", `"upstreams":[{"name":"a","url":"http://a","transport":{"protocol":"gemini"}}]`, `upstream a: transport: gemini cannot be inside itself`},
 		{"URL", `"upstreams":[{"name":"a","url":"generativelanguage.googleapis.com"}]`, `upstream a: "generativelanguage.googleapis.com" is not a URL such as https://generativelanguage.googleapis.com`},
+		{"port", `"upstreams":[{"name":"a","url":"http://127.0.0.1:99999"}]`, `upstream a: there is no port 99999`},
 		{"alias", `"aliases":[{"name":"a/b","model":"c"}]`, `alias: "a/b" and "c" are not the names of models`},
 		{"alias without name", `"aliases":[{"model":"c"}]`, `alias: "" and "c" are not the names of models`},
 		{"alias without model", `"aliases":[{"name":"a"}]`, `alias: "a" and "" are not the names of models`},

@@ -339,3 +339,17 @@ func TestBrokenErrorsOfUpstreams(t *testing.T) {
 		})
 	}
 }
+
+// What there is of a short answer that breaks off reaches the client, as with
+// reverse_proxy: it may be all of an image.
+func TestShortAnswersThatBreakOff(t *testing.T) {
+	const length = 400
+	image := `{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":"iVBORw0KGgo="}}]},"finishReason":"STOP"}]}`
+	u := scripted(t, verbatim(wire(jsonType, lengthLine(length), image)))
+	g := inFront(t, u)
+	got := do(t, g.newRequest(t, http.MethodPost, unaryPath, strings.NewReader(promptJSON)))
+	if got.StatusCode != 200 || got.ContentLength != length || string(got.body) != image || got.err == nil {
+		t.Errorf("%d, length %d, %v: %s", got.StatusCode, got.ContentLength, got.err, got.body)
+	}
+	u.only(t)
+}
