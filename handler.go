@@ -59,7 +59,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	if err != nil {
 		_ = http.NewResponseController(w).Flush() // what has come may be an image that is paid for
-		panic(http.ErrAbortHandler) // the only way to tell the client that its answer is not whole
+		panic(http.ErrAbortHandler)               // the only way to tell the client that its answer is not whole
 	}
 	return nil
 }
