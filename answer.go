@@ -324,7 +324,7 @@ func (a *answer) Close() error {
 	}
 	a.given, a.scanned = a.held.end, a.held.end
 	a.held.drop(a.held.end)
-	a.scan.release()
+	a.scan.json.release()
 	return a.source.Close()
 }
 

@@ -3,14 +3,12 @@
 package gemini
 
 import (
-	"bytes"
 	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 )
@@ -361,53 +359,6 @@ func (b *requestBody) err() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.failure
-}
-
-// content returns a complete body as the client sent it, but for a
-// Content-Encoding that has been undone.
-func (b *requestBody) content() io.Reader { return b.reader(rendering{omit: allAdditions}) }
-
-// reader returns the body as d has it, from the beginning. A body that is not
-// replayable has one reader.
-func (b *requestBody) reader(d rendering) io.ReadCloser {
-	if d.layout != nil {
-		return b.laidOut(d.layout)
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ended && b.keep && !b.released && b.failure == nil && b.size <= flatBody {
-		return b.flat(d)
-	}
-	r := b.newReader(d)
-	return &r
-}
-
-func (b *requestBody) newReader(d rendering) bodyReader {
-	return bodyReader{body: b, rendering: d, cursor: cursor{edits: slices.Clone(d.edits)}}
-}
-
-// flat is the reader of a short body that is complete. The caller holds mu.
-func (b *requestBody) flat(d rendering) io.ReadCloser {
-	r := b.newReader(d)
-	r.catchUp()
-	flat := make([]byte, 0, b.size+lengthened(r.edits))
-	for p := r.ahead(&b.held, b.size); p.length > 0; p = r.ahead(&b.held, b.size) {
-		flat = append(flat, p.bytes...)
-		r.advance(p.length)
-	}
-	if len(flat) == 0 {
-		return http.NoBody
-	}
-	return io.NopCloser(bytes.NewReader(flat))
-}
-
-// getBody returns what http.Request.GetBody is to be, nil if the body cannot
-// be sent again.
-func (b *requestBody) getBody(d rendering) func() (io.ReadCloser, error) {
-	if !b.replayable() {
-		return nil
-	}
-	return func() (io.ReadCloser, error) { return b.reader(d), nil }
 }
 
 // release returns the buffers at the end of the call. A transport may still be

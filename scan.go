@@ -151,9 +151,6 @@ func (s *answerScanner) scanJSON(p []byte) (n int, object bool) {
 	return n, s.objects > before
 }
 
-// release gives memory back when there is nothing more to scan.
-func (s *answerScanner) release() { s.json.release() }
-
 // finish is told that the answer has ended.
 func (s *answerScanner) finish() {
 	if !s.json.untouched() && s.json.state != isBroken {

@@ -88,3 +88,27 @@ func appendSnakeCase[T string | []byte](b []byte, camel T) []byte {
 	}
 	return b
 }
+
+// jsonVisitor hears of the fields of a schema in document order. Byte slices
+// are only valid during the call.
+type jsonVisitor interface {
+	// open is called for the bracket that opens an object or array.
+	open(f *field, key []byte, array bool, at int64)
+	// close is called for the bracket that closes it. The scanner pauses
+	// after the byte when it returns true.
+	close(f *field, array, empty bool, at int64) (pause bool)
+	// begin is called when the first byte of a string that is not empty has
+	// been seen, long before its end.
+	begin(f *field)
+	// scalar is called at the end of a string, number or literal; value is
+	// unescaped and holds at most f.keep bytes of a string.
+	scalar(f *field, key []byte, kind jsonKind, value []byte, start int64)
+}
+
+// pieceVisitor also hears what is in strings whose fields are raw.
+type pieceVisitor interface {
+	jsonVisitor
+	// piece is called with the bytes of a string as they arrive, escapes and
+	// all; scalar tells of its end.
+	piece(f *field, raw []byte)
+}
