@@ -66,8 +66,7 @@ func (u *upstream) url(in *http.Request, x *exchange, key *apiKey, c course) *ur
 	default:
 		query = unpruned(query)
 	}
-	isOther := !x.forwarded() && in.Header.Get(apiKeyHeader) != "" // by which the call is known; see clientProject
-	if key != nil || u.hasCredential || isOther {
+	if key != nil || u.hasCredential || !x.forwarded() && hasOtherKey(in) {
 		query = withoutKey(query)
 	}
 	escaped = prefix + escaped
@@ -77,6 +76,13 @@ func (u *upstream) url(in *http.Request, x *exchange, key *apiKey, c course) *ur
 		out.Path = unescaped
 	}
 	return out
+}
+
+// hasOtherKey tells of a key in the query beside the one by which a call is known; see
+// clientProject.
+func hasOtherKey(in *http.Request) bool {
+	known, other := in.Header.Get(apiKeyHeader), keyIn(in.URL.RawQuery)
+	return known != "" && other != "" && other != known
 }
 
 // path is that of the call at the upstream, escaped.

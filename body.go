@@ -286,6 +286,16 @@ func (b *requestBody) expire(interrupt func()) {
 	interrupt()
 }
 
+// hush waits for who is reading, after an interruption. Caddy counts what is read, and
+// looks at the count as soon as the handler has returned.
+func (b *requestBody) hush(interrupt func()) {
+	if !b.complete() {
+		interrupt()
+		b.reading.Lock()
+		b.reading.Unlock() //nolint:staticcheck // nothing is read any more
+	}
+}
+
 // isAwaited tells that it is the client who keeps everybody waiting.
 func (b *requestBody) isAwaited() bool {
 	b.mu.Lock()

@@ -46,6 +46,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		gone := x.farewell(r)
 		defer gone.Body.Close()
 		_ = deliver(r.Context(), w, gone, false) // for the access log, and for who has closed one side alone
+		x.body.hush(func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
 		return nil
 	}
 	defer res.Body.Close()

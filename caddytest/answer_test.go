@@ -48,7 +48,8 @@ func TestAnswers(t *testing.T) {
 		{name: "nothing at all", path: unaryPath, plays: answers(200, jsonType, ""), status: 503, reason: "EMPTY_RESPONSE"},
 		{name: "an error page", path: unaryPath, plays: answers(200, "text/html", "<html>busy</html>"), status: 503, reason: "EMPTY_RESPONSE"},
 		{name: "not an answer", path: unaryPath, plays: answers(200, jsonType, "null"), status: 503, reason: "EMPTY_RESPONSE"},
-		{name: "cut before the verdict", path: unaryPath, plays: breaksOff(jsonType, blockedJSON[:60]), status: 503, reason: "UPSTREAM_UNAVAILABLE"},
+		{name: "cut before the verdict", path: unaryPath, plays: breaksOff(jsonType, blockedJSON[:strings.Index(blockedJSON, `"finishReason"`)]), status: 503, reason: "UPSTREAM_UNAVAILABLE"},
+		{name: "cut behind a block", path: unaryPath, plays: breaksOff(jsonType, blockedJSON[:60]), status: 400, reason: "IMAGE_SAFETY"},
 		{name: "cut before the verdict in events", path: streamPath, plays: breaksOff(eventType, event(textChunk)), status: 503, reason: "UPSTREAM_UNAVAILABLE"},
 		{name: "cut before the first byte", path: unaryPath, plays: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, status: 503, reason: "UPSTREAM_UNAVAILABLE"},
 	} {
