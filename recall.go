@@ -71,7 +71,7 @@ func (t *trip) recallBlocks() error {
 	return nil
 }
 
-// recallLately looks again, after a wait: the same prompt may have been blocked in
+// recallLately looks again, after a wait or an attempt: the same prompt may have been blocked in
 // another call. It tells whether it has not.
 func (t *trip) recallLately() bool {
 	if !t.isSuspect() || t.x.body.readAll() != nil {
