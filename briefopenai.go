@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // openAIField says what becomes of a field of a request in OpenAI's form.
@@ -355,10 +356,10 @@ func (r *openAIReader) keeps(text string) bool {
 // image finds the image that a URL stands for; nil if it is refused.
 func (r *openAIReader) image(v openAIValue) *briefImage {
 	scheme, rest, _ := strings.Cut(v.text, ":")
-	switch strings.ToLower(scheme) {
-	case "data":
+	switch scheme = strings.ToLower(scheme); {
+	case scheme == "data":
 		return r.dataImage(rest, v.span)
-	case "http", "https":
+	case (scheme == "http" || scheme == "https") && utf8.ValidString(v.text): // or it would grow when it is written
 		if v.cut {
 			r.refuseValue("it is too long")
 			return nil

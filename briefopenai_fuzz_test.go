@@ -23,6 +23,7 @@ func FuzzBriefOpenAI(f *testing.F) {
 		kind, _, _ := strings.Cut(filepath.Base(path), "_")
 		f.Add(body, uint(slices.Index(kinds, openAIKind(kind))))
 	}
+	f.Add([]byte(`{"prompt":"a","image":"https:`+strings.Repeat("\x8a", maxURI-10)+`"}`), uint(1)) // three times as long in valid UTF-8
 	f.Fuzz(func(t *testing.T, input []byte, choice uint) {
 		if len(input) > 1<<14 {
 			return
