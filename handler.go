@@ -34,9 +34,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	x := h.gateway.open(r, c)
 	x.sharesItself = decidesSharing(w.Header())
 	defer x.body.release()
-	late := time.AfterFunc(x.deadline.Sub(x.arrived), func() {
-		x.body.expire(func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
-	})
+	wake := func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) } // who reads the body
+	late := time.AfterFunc(x.deadline.Sub(x.arrived), func() { x.body.expire(wake) })
 	defer late.Stop()
 
 	res, err := h.gateway.router.serve(r, x)
@@ -46,7 +45,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		gone := x.farewell(r)
 		defer gone.Body.Close()
 		_ = deliver(r.Context(), w, gone, false) // for the access log, and for who has closed one side alone
-		x.body.hush(func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
+		x.body.hush(wake)
 		return nil
 	}
 	defer res.Body.Close()
