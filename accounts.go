@@ -21,12 +21,14 @@ func (g *gateway) book(x *exchange, now time.Time) {
 			ledgerKey: ledgerKey{a.project, a.upstream, a.model},
 			answered:  answered{usage: a.facts.usage, images: a.facts.delivered(), isStopped: a.facts.isStopped()},
 			verdict:   a.verdict,
+			delivered: a.delivered(),
 			endsCall:  i == x.ending(),
 			isRetry:   a.isRetry,
 		}
-		b.cost, b.isPriced = priceList(a.at.prices).cost(a.model, b.answered)
+		prices := priceList(a.at.prices)
+		b.cost, b.isPriced = prices.cost(a.model, b.answered)
 		a.cost = b.cost
-		if a.facts.content && b.usage.total() == 0 && b.images == 0 {
+		if a.facts.content && b.usage.total() == 0 && b.images == 0 && !prices.covers(a.model) {
 			b.isPriced = false // it broke off, or its client left, before it said what it has used
 		}
 		g.state.ledger.book(today, b)
@@ -37,6 +39,15 @@ func (g *gateway) book(x *exchange, now time.Time) {
 		}
 		g.rate(a, today, now)
 	}
+}
+
+// delivered counts the images that the client got of an attempt. One that was discarded,
+// or has become an error, may have had some, which have been paid for nonetheless.
+func (a *attempt) delivered() int {
+	if a.res == nil {
+		return 0
+	}
+	return a.facts.delivered()
 }
 
 // ending is the attempt whose answer the client got, or the last if it got none.

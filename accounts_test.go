@@ -224,3 +224,58 @@ func TestRateOfManyInstancesIsSaved(t *testing.T) {
 		}
 	}
 }
+
+// An image counts as delivered only if the client got it. What it costs, and what it
+// takes of a limit, is the same wherever it stayed.
+func TestOnlyDeliveredImagesCount(t *testing.T) {
+	said := facts{images: 1, usage: usage{input: 10, output: 1120}}
+	stopped, lost, given := made("one", classBlocked, said), made("one", classOK, said), made("one", classOK, said)
+	given.res = new(http.Response)
+	for name, c := range map[string]struct {
+		story []*attempt
+		want  int
+	}{
+		"an error":             {[]*attempt{stopped}, 0},
+		"nobody was there":     {[]*attempt{lost}, 0},
+		"an answer":            {[]*attempt{given}, 1},
+		"an answer after both": {[]*attempt{stopped, lost, given}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBookkeeper(Options{})
+			x := &exchange{attempt: c.story[len(c.story)-1], story: c.story}
+			b.book(x, noon)
+			row := b.state.ledger.today(dayOf(noon))[0]
+			if got := x.images(); got != c.want || row.Images != int64(c.want) {
+				t.Errorf("%d images in the log and %d in the ledger, expected %d", got, row.Images, c.want)
+			}
+			if want := nanoUSD(len(c.story)) * usdOf(0.13442); row.Cost != want {
+				t.Errorf("%v USD, expected %v", row.Cost.usd(), want.usd())
+			}
+			if hasShare := row.CostPerImage != nil; hasShare != (c.want > 0) {
+				t.Errorf("a cost per image: %t", hasShare)
+			}
+		})
+	}
+}
+
+// What an answer has used is not known if it ends before it says so, but under a price
+// of the operator's it costs nothing without an image, whatever it has used.
+func TestAnswersWithoutUsage(t *testing.T) {
+	for name, c := range map[string]struct {
+		match string
+		want  int64
+	}{
+		"list price":               {"another-model", 1},
+		"the upstream's own price": {"gemini-3-*", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := made("one", classOK, facts{content: true})
+			a.at.prices = []Price{{Match: c.match, USDPerImage: 0.05}}
+			b := newBookkeeper(Options{})
+			b.book(&exchange{attempt: a, story: []*attempt{a}}, noon)
+			if row := b.state.ledger.today(dayOf(noon))[0]; row.Unpriced != c.want || row.Cost != 0 {
+				t.Errorf("%d unpriced for %v USD, expected %d for 0", row.Unpriced, row.Cost.usd(), c.want)
+			}
+		})
+	}
+}

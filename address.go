@@ -33,6 +33,9 @@ func (u *upstream) request(ctx context.Context, in *http.Request, x *exchange, k
 		ProtoMinor: 1,
 		Header:     u.header(in, x, key, c),
 	}).WithContext(ctx)
+	if !x.forwarded() {
+		out.Method = http.MethodPost // some clients write it small
+	}
 	if u.base == nil {
 		out.Host = in.Host // as the proxy around it has set it
 	}
@@ -66,8 +69,11 @@ func (u *upstream) url(in *http.Request, x *exchange, key *apiKey, c course) *ur
 	default:
 		query = unpruned(query)
 	}
-	if key != nil || u.hasCredential || !x.forwarded() && hasOtherKey(in) {
+	switch {
+	case key != nil, u.hasCredential, u.format == formatOpenAI && !x.forwarded(): // which has no keys in queries
 		query = withoutKey(query)
+	case !x.forwarded():
+		query = withoutOtherKeys(query, clientKey(in))
 	}
 	escaped = prefix + escaped
 	out := &url.URL{Scheme: base.Scheme, Host: base.Host, RawQuery: query}
@@ -78,19 +84,12 @@ func (u *upstream) url(in *http.Request, x *exchange, key *apiKey, c course) *ur
 	return out
 }
 
-// hasOtherKey tells of a key in the query beside the one by which a call is known; see
-// clientProject.
-func hasOtherKey(in *http.Request) bool {
-	known, other := in.Header.Get(apiKeyHeader), keyIn(in.URL.RawQuery)
-	return known != "" && other != "" && other != known
-}
-
 // path is that of the call at the upstream, escaped.
 func (u *upstream) path(in *url.URL, prefix string, x *exchange, c course) string {
 	escaped := in.EscapedPath()
 	switch {
 	case x.forwarded():
-		return escaped
+		return u.behind(prefix, escaped)
 	case c.way == wayNative: // from OpenAI's form, whose versions mean nothing here
 		return u.nativePath("", c.model, streamVerb(c.stream))
 	case c.way == wayImages && c.isEdit:
@@ -152,12 +151,24 @@ func (u *upstream) nativePath(version, model, verb string) string {
 	return geminiPath(model, verb)
 }
 
-// openAIPath is the path of an OpenAI-compatible method at the upstream. A base URL
-// may end with the version already: that is how aggregators write theirs.
+// openAIPath is the path of an OpenAI-compatible method at the upstream.
 func (u *upstream) openAIPath(prefix, method string) string {
-	path := openAIPathOf(u.format, method, u.project, u.location)
-	if u.format == formatOpenAI && (strings.HasSuffix(prefix, "/v1") || strings.HasSuffix(prefix, "/openai")) {
-		path = strings.TrimPrefix(path, "/v1")
+	return u.behind(prefix, openAIPathOf(u.format, method, u.project, u.location))
+}
+
+// openAIVersion begins the paths of OpenAI's API.
+const openAIVersion = "/v1"
+
+// behind is a path without the version that stands in the upstream's prefix already.
+func (u *upstream) behind(prefix, path string) string {
+	if rest, isVersioned := strings.CutPrefix(path, openAIVersion+"/"); isVersioned && u.hasVersion(prefix) {
+		return "/" + rest
 	}
 	return path
+}
+
+// hasVersion tells that a prefix ends with the version, or with what stands for it: that
+// is how aggregators write their base URLs.
+func (u *upstream) hasVersion(prefix string) bool {
+	return u.format == formatOpenAI && (strings.HasSuffix(prefix, openAIVersion) || strings.HasSuffix(prefix, "/openai"))
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -92,7 +91,7 @@ func serveStatus(*http.Request) any {
 	for _, u := range m.liveUpstreams() {
 		s.Upstreams = append(s.Upstreams, m.statusOf(u, now))
 	}
-	s.Limits = append(s.Limits, m.gates.views(now)...)
+	s.Limits = append(s.Limits, m.limitViews(now)...)
 	s.Today = append(s.Today, m.ledger.today(m.calendar.day(now))...)
 	s.Paused = append(s.Paused, m.blockRates.pauses()...)
 	return s
@@ -126,22 +125,6 @@ func (m *memories) statusOf(u *upstream, now time.Time) upstreamStatus {
 	return s
 }
 
-// owns tells whether calls are sent to an upstream under an account.
-func (u *upstream) owns(account string) bool {
-	switch {
-	case len(u.keys) > 0: // those of a request are not known here, but they are no client's own
-		isClients := u.base == nil || strings.HasSuffix(account, "@"+u.base.Host)
-		return slices.ContainsFunc(u.keys, func(k *apiKey) bool {
-			return k.account == account || k.pattern != nil && !isClients
-		})
-	case u.credential != nil:
-		return account == vertexAccount(u.project)
-	case u.hasCredential:
-		return account == "upstream-"+u.name
-	}
-	return u.base == nil || strings.HasSuffix(account, "@"+u.base.Host)
-}
-
 // serveReset makes the gateways forget what they hold against a project, or
 // against all: a pause, what upstreams have said about limits, and keys that are
 // set aside. It does not forget what was counted, nor blocked prompts.
@@ -163,21 +146,26 @@ func serveReset(r *http.Request) any {
 // forgive forgets what upstreams have said about the limits and keys of a
 // project; "" is all of them.
 func (m *memories) forgive(project string, now time.Time) {
-	isAccount := map[string]bool{project: true}
+	isAccount := map[string]bool{project: true} // false: it has another name
 	isKey := make(map[string]bool)
 	hasUnknownKeys := false // those that only a request knows
-	for _, u := range m.liveUpstreams() {
-		for _, k := range u.keys {
-			hasUnknownKeys = hasUnknownKeys || k.pattern != nil
-			if k.project == project {
-				isAccount[k.account], isKey[k.id] = true, true
+	for _, u := range m.allUpstreams() {
+		known, areOpen := u.accounts()
+		hasUnknownKeys = hasUnknownKeys || areOpen && len(known) > 0
+		for _, at := range known {
+			isOurs := at.project == project
+			isAccount[at.account] = isAccount[at.account] || isOurs
+			if at.key != nil && isOurs {
+				isKey[at.key.id] = true
 			}
 		}
 	}
 	concerns := func(scope string) bool {
 		account, _, _ := strings.Cut(scope, "\n")
 		holder, _, _ := strings.Cut(account, "@") // of a client's own key
-		return project == "" || isAccount[account] || holder == project
+		isOurs, isKnown := isAccount[account]
+		isUnnamed := !isKnown && strings.HasPrefix(account, "key-") // a call has brought the key, and no project
+		return project == "" || isOurs || holder == project || isUnnamed && isAccount[""]
 	}
 	m.cooldowns.dropAll(concerns)
 	m.learned.dropAll(concerns)

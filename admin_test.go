@@ -5,6 +5,7 @@ package gemini
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -132,6 +133,7 @@ func TestStatusOfCooldowns(t *testing.T) {
 		"client's key":         {&upstream{base: base}, "client-0123456789ab@example.com", true},
 		"client's elsewhere":   {&upstream{base: base}, "client-0123456789ab@example.org", false},
 		"client's, not for it": {&upstream{base: base, keys: []*apiKey{named}}, "client-0123456789ab@example.com", false},
+		"vertex":               {&upstream{base: base, name: "vertex", project: "my-gcp", credential: new(credential)}, "vertex-my-gcp", true},
 		"header":               {&upstream{base: base, name: "vertex", hasCredential: true}, "upstream-vertex", true},
 		"header of another":    {&upstream{base: base, name: "vertex", hasCredential: true}, "upstream-google", false},
 		"reverse_proxy":        {&upstream{}, "client-0123456789ab@example.org", true},
@@ -161,23 +163,32 @@ func TestStatusOfCooldowns(t *testing.T) {
 func TestForgive(t *testing.T) {
 	studio, press, unnamed := newAPIKey("one", "studio", "google"), newAPIKey("two", "press", "google"), newAPIKey("three", "", "google")
 	for project, want := range map[string]string{
-		"":            "",
-		"studio":      "press key client",
-		"press":       "studio key client",
-		"google":      "studio press client", // whose key names no project
-		"client-0123": "studio press key",
-		"unknown":     "studio press key client",
-		"stud":        "studio press key client",
+		"":               "",
+		"studio":         "press key client vertex header",
+		"press":          "studio key client vertex header",
+		"google":         "studio press client vertex header", // whose key names no project
+		"client-0123":    "studio press key vertex header",
+		"my-gcp":         "studio press key client header",
+		"vertex-my-gcp":  "studio press key client header", // as cooldowns have it
+		"relay":          "studio press key client vertex",
+		"upstream-relay": "studio press key client vertex",
+		"unknown":        "studio press key client vertex header",
+		"stud":           "studio press key client vertex header",
+		"key":            "studio press key client vertex header",
 	} {
 		t.Run(project, func(t *testing.T) {
 			m := newMemories()
 			g := atWork(m, "m", "google")
 			g.router.upstreams[0].keys = []*apiKey{studio, press, unnamed}
+			g.router.upstreams = append(g.router.upstreams,
+				&upstream{name: "vertex", project: "my-gcp", credential: new(credential)}, &upstream{name: "relay", hasCredential: true})
 			accounts := []struct{ name, account, key string }{
 				{"studio", "studio", studio.id},
 				{"press", "press", press.id},
 				{"key", unnamed.account, unnamed.id},
 				{"client", "client-0123@example.com", ""},
+				{"vertex", "vertex-my-gcp", ""},
+				{"header", "upstream-relay", ""},
 			}
 			for _, a := range accounts {
 				m.cooldowns.put(a.account+"\nm", cooldown{classLimited}, noon.Add(time.Hour), noon)
@@ -206,6 +217,50 @@ func TestForgive(t *testing.T) {
 	}
 }
 
+// A key that a call has brought, and no project, counts as its upstream's.
+func TestForgiveUnnamedKeys(t *testing.T) {
+	m := newMemories()
+	g := atWork(m, "m", "tenants", "google")
+	known := newAPIKey("known", "", "google")
+	g.router.upstreams[0].keys = []*apiKey{{pattern: &APIKey{Key: "{http.request.header.X-Key}"}}}
+	g.router.upstreams[1].keys = []*apiKey{known}
+	brought := newAPIKey("brought", "", "tenants")
+	scopes := []string{brought.account + "\nm", known.account + "\nm", "acme\nm"}
+	for project, want := range map[string][]bool{
+		"tenants": {false, true, true},
+		"google":  {true, false, true},
+		"acme":    {true, true, false},
+	} {
+		for _, scope := range scopes {
+			m.cooldowns.put(scope, cooldown{classLimited}, noon.Add(time.Hour), noon)
+		}
+		m.forgive(project, noon)
+		for i, scope := range scopes {
+			if _, isCooling := m.cooldowns.get(scope, noon); isCooling != want[i] {
+				t.Errorf("after a reset of %s, %q is held back: %t", project, scope, isCooling)
+			}
+		}
+	}
+}
+
+// Two sites may have upstreams of one name. A reset by it is for both.
+func TestForgiveInAllSites(t *testing.T) {
+	m := newMemories()
+	var scopes []string
+	for i := range 2 {
+		key := newAPIKey(fmt.Sprint(i), "", "google")
+		atWork(m, "m", "google").router.upstreams[0].keys = []*apiKey{key}
+		scopes = append(scopes, key.account+"\nm")
+		m.cooldowns.put(scopes[i], cooldown{classLimited}, noon.Add(time.Hour), noon)
+	}
+	m.forgive("google", noon)
+	for i, scope := range scopes {
+		if _, isCooling := m.cooldowns.get(scope, noon); isCooling {
+			t.Errorf("site %d is held back", i)
+		}
+	}
+}
+
 // A reset counts neither what was used nor which prompts were blocked.
 func TestResetKeepsTheRest(t *testing.T) {
 	s, err := joinState(&lease{newShelf(), zap.NewNop()})
@@ -213,6 +268,7 @@ func TestResetKeepsTheRest(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.release()
+	defer s.remove(atWork(s.memories, "m", "google studio"))
 	now := time.Now()
 	s.block("studio", 1, softBlock, time.Hour)
 	s.ledger.book(s.calendar.day(now), drawn("studio", "m"))
@@ -222,7 +278,7 @@ func TestResetKeepsTheRest(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if s.recalls("studio", 1) != softBlock || len(s.ledger.today(s.calendar.day(now))) != 1 || s.gates.views(now)[0].Used != 4 {
+	if s.recalls("studio", 1) != softBlock || len(s.ledger.today(s.calendar.day(now))) != 1 || s.limitViews(now)[0].Used != 4 {
 		t.Error("a reset has forgotten what was counted")
 	}
 }

@@ -94,22 +94,28 @@ func (a *answer) scanHeld() (verdict, bool) {
 	return verdict{}, false
 }
 
-// hearOut reads on behind a soft block in a stream, for a moment: a hard one may
-// stand behind it, which would be final.
-func (a *answer) hearOut() {
-	if a.form == formUnary || a.ended {
+// hearOut looks at what stands behind a soft block: a hard one would be final. Of a
+// stream that nobody gets it reads on for a moment.
+func (a *answer) hearOut(isUnwanted bool) {
+	a.scanOn()
+	if a.form == formUnary || !isUnwanted {
 		return
 	}
 	hurry := time.AfterFunc(maxDrainTime, func() { _ = a.source.Close() })
 	defer hurry.Stop()
-	for limit := a.held.end + maxDrain; !a.ended && a.held.end < limit; {
+	for limit := a.held.end + maxDrain; !a.ended && a.held.end < limit; a.scanOn() {
 		n, err := a.source.Read(a.held.room())
 		a.held.grow(n)
 		a.end(err)
-		for a.scanned < a.held.end {
-			n, _ := a.scan.write(a.held.from(a.scanned))
-			a.scanned += int64(n)
-		}
+	}
+}
+
+// scanOn scans what is held, whatever the verdict was.
+func (a *answer) scanOn() {
+	for a.scanned < a.held.end {
+		n, object := a.scan.write(a.held.from(a.scanned))
+		a.scanned += int64(n)
+		a.atObjectEnd = object
 	}
 }
 
@@ -126,8 +132,14 @@ func (a *answer) failed() []byte {
 	return object[max(0, bytes.IndexByte(object, '{')):]
 }
 
-// complete tells whether the whole answer is held.
-func (a *answer) complete() bool { return a.ended && a.failure == nil && a.scanned == a.held.end }
+// complete tells whether the whole answer is held, and is whole.
+func (a *answer) complete() bool {
+	if !a.ended || a.failure != nil || a.scanned < a.held.end {
+		return false
+	}
+	a.scan.finish()
+	return !a.scan.cutOff
+}
 
 // Read gives out the answer. Late errors come in Reads of their own, because
 // some clients only notice them in writes of their own (wire §8).
@@ -166,6 +178,10 @@ func (a *answer) Read(p []byte) (int, error) {
 			a.hearBlock()
 			return 0, a.failure
 		case a.ended:
+			if a.scan.finish(); a.scan.cutOff { // HTTP has ended well, but nobody can use that as a whole
+				a.failure = io.ErrUnexpectedEOF
+				continue
+			}
 			a.finish()
 		default:
 			n, err := a.source.Read(p)
@@ -243,11 +259,10 @@ func (a *answer) endsLate() bool {
 	return blocked
 }
 
-// finish has the last word when the answer has ended by itself.
+// finish has the last word when the answer has ended by itself, and the scan with it.
 func (a *answer) finish() {
 	a.tailed = true
 	midEvent := a.scan.events != nil && !a.scan.events.betweenEvents()
-	a.scan.finish()
 	if len(a.closing) > 0 {
 		a.tail = [][]byte{a.closing}
 	}
@@ -354,13 +369,18 @@ const (
 // decoded is the body of an answer without its gzip, if the transport has left
 // it on: some servers compress without having been asked.
 func decoded(res *http.Response) io.ReadCloser {
-	if encoding := strings.ToLower(res.Header.Get("Content-Encoding")); encoding != "gzip" && encoding != "x-gzip" {
+	if !isGzip(res.Header.Get("Content-Encoding")) {
 		return res.Body
 	}
 	res.Header.Del("Content-Encoding")
 	res.Header.Del("Content-Length")
 	res.ContentLength = -1
 	return &gzipBody{source: res.Body}
+}
+
+// isGzip recognises a Content-Encoding by both of its names (RFC 9110 §8.4.1.3).
+func isGzip(encoding string) bool {
+	return strings.EqualFold(encoding, "gzip") || strings.EqualFold(encoding, "x-gzip")
 }
 
 // gzipBody starts to decode when it is first read, so that the headers of a

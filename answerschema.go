@@ -69,7 +69,7 @@ var answerSchema = func() *field {
 	root.id = fieldRoot
 	root.element = root                       // a stream without alt=sse is an array of answers (wire §1)
 	interaction := root.member("interaction") // an event has the answer in this member
-	for _, name := range []string{"model", "id", "usage", "status"} {
+	for _, name := range []string{"model", "id", "usage", "status", "errors"} {
 		*interaction.member(name) = *root.member(name)
 	}
 	return root

@@ -3,15 +3,11 @@
 package gemini
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -68,19 +64,19 @@ func (t *trip) send(in *http.Request, l *leg) *attempt {
 	}
 	a.at, a.upstream, a.isOwnKey, a.wait = l.upstream, l.name, l.key == nil && l.credential == nil, l.wait
 	a.project, a.account, a.model, a.gate, a.ticket = l.project, l.account, bareModel(l.model), l.gate, l.ticket
-	ctx, cancel := context.WithCancelCause(l.context(x))
+	ctx, cancel := x.whileWanted(l.context(x))
 	limit, isFair := t.timeFor(l)
 	timer := time.AfterFunc(limit, func() { cancel(errDeadline) })
 	res, err := t.roundTrip(ctx, in, l)
 	switch {
 	case err != nil:
 		a.unanswered(x, err)
-	case res.StatusCode != http.StatusOK:
+	case !isAnswer(res.StatusCode):
 		a.received = res.StatusCode
 		dropTheirs(res.Header)
 		t.refused(a, l, res)
 	default:
-		a.received = res.StatusCode
+		a.received, res.StatusCode = res.StatusCode, http.StatusOK
 		dropTheirs(res.Header)
 		t.judge(a, l, res)
 	}
@@ -94,6 +90,33 @@ func (t *trip) send(in *http.Request, l *leg) *attempt {
 	}
 	a.res.Body = &attemptBody{a.res.Body, cancel}
 	return a
+}
+
+// whileWanted is a context that ends when the client leaves. net/http ends that of a
+// request whose body has been interrupted as well; but its answer may be on its way, see
+// left.
+func (x *exchange) whileWanted(parent context.Context) (context.Context, context.CancelCauseFunc) {
+	if x.body == nil || x.body.complete() {
+		return context.WithCancelCause(parent)
+	}
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(parent))
+	stop := context.AfterFunc(parent, func() {
+		if x.left() != nil {
+			cancel(context.Cause(parent))
+			return
+		}
+		time.AfterFunc(patience, func() { cancel(errDeadline) }) // nobody would notice that the client leaves
+	})
+	return ctx, func(cause error) {
+		stop()
+		cancel(cause)
+	}
+}
+
+// isAnswer recognises the statuses that come with an answer: 200 from Google, 201 from
+// frameworks that have it for every POST, and 203 from proxies that change something.
+func isAnswer(status int) bool {
+	return status == http.StatusOK || status == http.StatusCreated || status == http.StatusNonAuthoritativeInfo
 }
 
 // roundTrip sends the call. An access token that is refused is fetched anew.
@@ -130,31 +153,60 @@ const patience = time.Minute
 // fair if an upstream that does not make it deserves to be blamed.
 func (t *trip) timeFor(l *leg) (limit time.Duration, isFair bool) {
 	left := t.x.deadline.Sub(l.boarded)
-	if half := left / 2; (l.trial.canary || half >= patience) && t.canGoElsewhere(l) {
+	half := left / 2
+	isLong := half >= patience
+	if heir := t.heir(l, l.boarded.Add(half), isLong); heir != nil {
+		if l.trial.canary {
+			half = timeToTry(left, l.health.view().latency, heir.health.view().latency)
+		}
 		return half, true
 	}
-	return left, !t.x.isHurried && l.boarded.Sub(t.x.arrived) < time.Second
+	return left, isLong || !t.x.isHurried && l.boarded.Sub(t.x.arrived) < time.Second
 }
 
-// canGoElsewhere tells that another upstream could take the call before its deadline.
-func (t *trip) canGoElsewhere(from *leg) bool {
-	if len(t.stations) < 2 || t.pin != nil || t.x.attempts >= t.retry.attempts {
-		return false
+// timeToTry is how long a canary may take. One that usually takes more than half of the
+// time would be a canary for ever; but nothing is taken from what another usually needs.
+func timeToTry(left, usual, ofHeir time.Duration) time.Duration {
+	half := left / 2
+	if ofHeir == 0 {
+		return half
+	}
+	return max(half, min(usual*5/4, left-ofHeir*5/4))
+}
+
+// heir is an upstream that could take the call over at a time; nil if there is none. An
+// attempt without much time is only given up if it is a canary.
+func (t *trip) heir(from *leg, at time.Time, isLong bool) *station {
+	switch {
+	case len(t.stations) < 2, t.pin != nil, t.x.attempts >= t.retry.attempts:
+		return nil
+	case !from.trial.canary && (!isLong || !t.budget.hasRetry(from.boarded)):
+		return nil
 	}
 	for i := range t.stations {
 		s := &t.stations[i]
-		if s == from.station || s.closed {
+		if s == from.station || s.closed || s.isUntold && t.x.body.complete() && !t.canTell(s) {
 			continue
 		}
 		for j := range s.seats {
-			seat := &s.seats[j]
-			until, _ := t.restsUntil(s, seat, from.boarded)
-			if !seat.spent && t.mayTake(s, seat) && !t.isPaused(s, seat) && until.Before(t.x.deadline) {
-				return true
+			if seat := &s.seats[j]; t.canUse(s, seat) && t.hasRoom(s, seat, at, from.boarded) {
+				return s
 			}
 		}
 	}
-	return false
+	return nil
+}
+
+// hasRoom tells that limits, those of the upstream and those of the configuration,
+// let the call pass at a later time, or soon after.
+func (t *trip) hasRoom(s *station, at *seat, later, now time.Time) bool {
+	until, _ := t.restsUntil(s, at, now)
+	ready := maxTime(later, until)
+	if s.rule == nil {
+		return ready.Before(t.x.deadline)
+	}
+	room, _ := t.slot(&leg{station: s, seat: at}, ready, now)
+	return room.Before(t.x.deadline) && room.Sub(ready) <= s.rule.queue
 }
 
 // attemptBody ends its attempt when it is closed, not before: the transport
@@ -207,140 +259,4 @@ func unclosed(body io.ReadCloser) io.ReadCloser {
 		return body
 	}
 	return io.NopCloser(body)
-}
-
-// judge holds the answer until its verdict is certain.
-func (t *trip) judge(a *attempt, l *leg, res *http.Response) {
-	t.relayIn(l, res)
-	answer := t.newAnswer(a, l, res)
-	v := l.attributed(answer.hold(t.hold))
-	a.verdict = v
-	if v.status > 0 {
-		t.failed(a, l, answer, res)
-		return
-	}
-	if v.class == classOK || v.class.isBlock() && t.blockStatus == 0 {
-		isTheirs := t.relaysOut(l) && a.facts.isOpenAI && !t.x.isPart // the client's form, whatever was asked for
-		if isTheirs && answer.form == formRelayed {
-			answer.form = formOpenAI
-		}
-		answer.giveTo(res)
-		if t.relaysOut(l) && a.facts.isOpenAI && t.x.isPart {
-			res.Body = newNativeRelay(answer, nativeRelay{from: fromImages, events: isEventStream(res), model: l.model})
-		}
-		if a.res = res; !isTheirs {
-			t.relayOut(a, l, res)
-		}
-		return
-	}
-	if v.class == classBlocked {
-		if answer.hearOut(); answer.scan.stoppedClass == classForbidden {
-			v, _ = answer.scan.block()
-			a.verdict = l.attributed(v)
-		}
-	}
-	_ = answer.Close()
-	if answer.failure != nil && a.verdict.class == classTransient {
-		a.fault, a.cause = faultOf(answer.failure), answer.failure
-	}
-	a.status = t.statusOf(a.verdict)
-}
-
-// statusOf is the HTTP status for a verdict that ends in an error of ours.
-func (r *router) statusOf(v verdict) int {
-	if v.class.isBlock() {
-		return cmp.Or(r.blockStatus, http.StatusBadRequest) // no 200 is left that could be passed on
-	}
-	return http.StatusServiceUnavailable
-}
-
-// failed makes an error of a 200 that holds one: Google's own object, with the
-// status it names.
-func (t *trip) failed(a *attempt, l *leg, answer *answer, res *http.Response) {
-	object := answer.failed()
-	_ = answer.Close()
-	if l.hasOwnKey() {
-		conceal(object, res.Request)
-	}
-	res.StatusCode = a.verdict.status
-	res.Header.Set("Content-Type", contentType)
-	res.Header.Set("Content-Length", strconv.Itoa(len(object)))
-	res.ContentLength = int64(len(object))
-	res.Body = io.NopCloser(bytes.NewReader(object))
-	t.understand(a, l, res, object)
-}
-
-// understand finds out what an error of the upstream's means, and adds the
-// Retry-After that Google leaves out.
-func (t *trip) understand(a *attempt, l *leg, res *http.Response, body []byte) {
-	a.res = res
-	a.problem = parseGoogleError(res.StatusCode, body)
-	a.problem.isPredict = t.x.call.method == "predict"
-	a.verdict = l.attributed(a.problem.verdict())
-	a.delay, _ = a.problem.delay(res.Header, t.now())
-	if after := a.problem.retryAfter(t.now(), t.pacific); after != "" {
-		res.Header.Set("Retry-After", after)
-	}
-	if a.verdict.class.isBlock() && t.blockStatus > 0 { // that of an upstream that has a status for it
-		a.discard()
-		a.status = t.statusOf(a.verdict)
-		return
-	}
-	t.restate(a, l)
-}
-
-const contentType = "application/json; charset=UTF-8"
-
-func (t *trip) newAnswer(a *attempt, l *leg, res *http.Response) *answer {
-	x, expect := t.x, t.x.expect(l.station)
-	form := formUnary
-	switch {
-	case t.relaysOut(l):
-		if expect.stream {
-			form = formRelayed
-		}
-	case x.call.surface == surfaceOpenAI && expect.stream:
-		form = formOpenAI
-	case x.call.surface == surfaceInteractions && expect.stream:
-		form = formInteractions
-	case x.call.events:
-		form = formEvents
-	case x.call.array:
-		form = formArray
-	}
-	events := form != formUnary && form != formArray
-	if isEventStream(res) {
-		events, expect.stream = true, true // whatever was asked for
-		if form == formArray {
-			form = formEvents
-		}
-	}
-	held := &answer{
-		source: decoded(res),
-		scan:   newAnswerScanner(&a.facts, events, l.enums(&x.call)),
-		expect: expect,
-		form:   form,
-		late:   func(v verdict) { a.verdict = l.attributed(v) },
-	}
-	if t.blockStatus > 0 {
-		held.explain = func(v verdict) []byte { return x.error(l.attributed(v), t.blockStatus).late(x.call.surface) }
-	}
-	return held
-}
-
-func isEventStream(res *http.Response) bool {
-	return strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream")
-}
-
-// giveTo makes the judged answer the body of the upstream's response.
-func (a *answer) giveTo(res *http.Response) {
-	res.Body = a
-	switch {
-	case a.form != formUnary: // an error may be added
-		res.ContentLength = -1
-		res.Header.Del("Content-Length")
-	case a.complete():
-		res.ContentLength = a.held.end
-		res.Header.Set("Content-Length", strconv.FormatInt(a.held.end, 10))
-	}
 }

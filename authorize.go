@@ -3,6 +3,7 @@
 package gemini
 
 import (
+	"cmp"
 	"maps"
 	"net/http"
 	"net/url"
@@ -29,21 +30,26 @@ func parameter(name string) string {
 }
 
 // withoutKey takes credentials out of a query and leaves the rest as it is.
-func withoutKey(query string) string { return without(query, isCredential) }
+func withoutKey(query string) string { return withoutOtherKeys(query, "") }
+
+// withoutOtherKeys takes out all credentials but one.
+func withoutOtherKeys(query, known string) string {
+	return without(query, func(name, value string) bool { return isCredential(name) && (known == "" || value != known) })
+}
 
 // unpruned takes out of a query what leaves only parts of an answer, which could not be
 // judged: a block may not be among them.
 func unpruned(query string) string {
-	return without(query, func(name string) bool { return parameter(name) == "fields" })
+	return without(query, func(name, _ string) bool { return parameter(name) == "fields" })
 }
 
-func without(query string, isOut func(name string) bool) string {
+func without(query string, isOut func(name, value string) bool) string {
 	if query == "" {
 		return ""
 	}
 	kept := make([]string, 0, 4)
 	for field := range strings.SplitSeq(query, "&") {
-		if name, _, _ := strings.Cut(field, "="); !isOut(name) {
+		if name, value, _ := strings.Cut(field, "="); !isOut(name, value) {
 			kept = append(kept, field)
 		}
 	}
@@ -82,9 +88,6 @@ var actedOn = []string{"Authorization", "Content-Type", apiKeyHeader}
 // the query's fields.
 var notJudged = []string{"X-Goog-Fieldmask"}
 
-// otherKeys are where other providers take keys, which are the client's for those.
-var otherKeys = []string{"X-Api-Key", "Api-Key"}
-
 // header selects what goes to the upstream. Generate calls carry only what is
 // needed, and no Accept-Encoding: base64 hardly shrinks, and whatever is compressed has
 // to be decoded to be judged. Other calls keep their headers.
@@ -121,7 +124,7 @@ func (u *upstream) header(in *http.Request, x *exchange, key *apiKey, c course) 
 		key.authorize(out, isBearer)
 	case u.hasCredential:
 		new(apiKey).authorize(out, isBearer) // which leaves the place to header_up
-	case !x.forwarded() && (c.translates() || x.call.surface == surfaceGemini && u.format == formatVertex):
+	case !x.forwarded() && u.movesKey(in, x, c):
 		ownKey(in).authorize(out, isBearer)
 	}
 	return out
@@ -139,19 +142,43 @@ func (u *upstream) takesBearer(call *call, c course) bool {
 	return u.format == formatOpenAI || call.surface == surfaceOpenAI && !c.translates()
 }
 
+// movesKey tells that the upstream's API wants the client's own key in another place.
+func (u *upstream) movesKey(in *http.Request, x *exchange, c course) bool {
+	switch {
+	case c.translates():
+		return true
+	case u.format == formatOpenAI: // what has not to be moved is left as it is: it may be of another scheme
+		known := clientKey(in)
+		return known != "" && known != bearer(in.Header.Get("Authorization"))
+	}
+	return x.call.surface == surfaceGemini && u.format == formatVertex
+}
+
+// clientKey is the key or token of a client. If it has put one into several places, this
+// is what goes on where only one of them can.
+func clientKey(in *http.Request) string {
+	authorization := in.Header.Get("Authorization")
+	if isOfScheme(authorization) {
+		authorization = ""
+	}
+	return cmp.Or(in.Header.Get(apiKeyHeader), bearer(authorization), keyIn(in.URL.RawQuery))
+}
+
+// isOfScheme tells what is no token but, for example, a password, which is none of the
+// upstream's business where it is not left in its place.
+func isOfScheme(authorization string) bool { return strings.Contains(bearer(authorization), " ") }
+
 // ownKey is the client's own key, for a form that has another place for it.
 func ownKey(in *http.Request) *apiKey {
-	for _, secret := range []string{in.Header.Get(apiKeyHeader), keyIn(in.URL.RawQuery)} {
-		if secret != "" {
-			return &apiKey{secret: secret}
-		}
-	}
-	secret := bearer(in.Header.Get("Authorization"))
+	secret := clientKey(in)
 	return &apiKey{secret: secret, isToken: strings.HasPrefix(secret, "ya29.")} // Google's access tokens
 }
 
+// otherKeys are where other providers take keys, which are the client's for those.
+var otherKeys = []string{"X-Api-Key", "Api-Key"}
+
 // credentialHeaders are those that prove who is calling.
-var credentialHeaders = []string{apiKeyHeader, "Authorization"}
+var credentialHeaders = append([]string{apiKeyHeader, "Authorization"}, otherKeys...)
 
 // takeCredentials moves the client's credentials out of its headers, into some of
 // their own.
@@ -177,14 +204,18 @@ func keyIn(query string) string {
 }
 
 // notForwarded are the headers that stay here even if all others go: what this
-// server's proxy adds about the client, and what the client keeps for this site.
+// server's proxy adds about the client, what the client keeps for this site, and what
+// would make another call of one, which has been recognised by its method.
 var notForwarded = map[string]bool{
-	"Cookie":            true,
-	"Forwarded":         true,
-	"Via":               true,
-	"X-Forwarded-For":   true,
-	"X-Forwarded-Host":  true,
-	"X-Forwarded-Proto": true,
+	"Cookie":                 true,
+	"Forwarded":              true,
+	"Via":                    true,
+	"X-Forwarded-For":        true,
+	"X-Forwarded-Host":       true,
+	"X-Forwarded-Proto":      true,
+	"X-Http-Method":          true,
+	"X-Http-Method-Override": true,
+	"X-Method-Override":      true,
 }
 
 // payers name who pays for a call with the client's own key. They do not fit another:

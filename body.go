@@ -77,13 +77,12 @@ func newRequestBody(r *http.Request, c completion, limit int64, keep bool) *requ
 	b := &requestBody{source: raw, declared: raw.left, limit: limit, completer: newCompleter(c), keep: keep, inMemory: defaultInMemory}
 	b.held.isShort = raw.left >= 0 && raw.left <= tinyChunk
 	encoding := strings.ToLower(strings.Join(r.Header.Values("Content-Encoding"), ","))
-	isGzip := encoding == "gzip" || encoding == "x-gzip"
 	switch {
 	case encoding == "" || encoding == "identity":
 		b.scanning = true
-	case isGzip && c.isEmpty() && !keep:
+	case isGzip(encoding) && c.isEmpty() && !keep:
 		b.isZipped = true
-	case isGzip:
+	case isGzip(encoding):
 		b.source, b.declared = &gunzip{raw: raw}, -1
 		b.scanning, b.isDecoded = true, true
 	}
@@ -341,17 +340,17 @@ func (b *requestBody) added() (kinds additions) {
 
 // length returns what the Content-Length of a rendering is, -1 if that cannot
 // be known before it has been sent.
-func (b *requestBody) length(d rendering) int64 {
-	if d.layout != nil {
-		return d.layout.total
+func (b *requestBody) length(rd rendering) int64 {
+	if rd.layout != nil {
+		return rd.layout.total
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case b.ended:
-		return b.size + d.growth(b.slots)
+		return b.size + rd.growth(b.slots)
 	case b.declared >= 0 && (!b.scanning || b.completer.settled()):
-		return b.declared + d.growth(b.slots)
+		return b.declared + rd.growth(b.slots)
 	}
 	return -1
 }
@@ -364,7 +363,7 @@ func (b *requestBody) wants() wants {
 }
 
 // err returns why the body cannot be read or forwarded: errTooLarge, errNoRoom,
-// a *jsonError, or what reading from the client failed with.
+// errLate, a *jsonError, or what reading from the client failed with.
 func (b *requestBody) err() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

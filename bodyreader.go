@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,28 +30,28 @@ type bodyReader struct {
 // Content-Encoding that has been undone.
 func (b *requestBody) content() io.Reader { return b.reader(rendering{omit: allAdditions}) }
 
-// reader returns the body as d has it, from the beginning. A body that is not
+// reader returns the body as rd has it, from the beginning. A body that is not
 // replayable has one reader.
-func (b *requestBody) reader(d rendering) io.ReadCloser {
-	if d.layout != nil {
-		return b.laidOut(d.layout)
+func (b *requestBody) reader(rd rendering) io.ReadCloser {
+	if rd.layout != nil {
+		return b.laidOut(rd.layout)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.ended && b.keep && !b.released && b.failure == nil && b.size <= flatBody {
-		return b.flat(d)
+		return b.flat(rd)
 	}
-	r := b.newReader(d)
+	r := b.newReader(rd)
 	return &r
 }
 
-func (b *requestBody) newReader(d rendering) bodyReader {
-	return bodyReader{body: b, rendering: d, cursor: cursor{edits: slices.Clone(d.edits)}}
+func (b *requestBody) newReader(rd rendering) bodyReader {
+	return bodyReader{body: b, rendering: rd, cursor: cursor{edits: slices.Clone(rd.edits)}}
 }
 
 // flat is the reader of a short body that is complete. The caller holds mu.
-func (b *requestBody) flat(d rendering) io.ReadCloser {
-	r := b.newReader(d)
+func (b *requestBody) flat(rd rendering) io.ReadCloser {
+	r := b.newReader(rd)
 	r.catchUp()
 	flat := make([]byte, 0, b.size+lengthened(r.edits))
 	for p := r.ahead(&b.held, b.size); p.length > 0; p = r.ahead(&b.held, b.size) {
@@ -64,13 +65,36 @@ func (b *requestBody) flat(d rendering) io.ReadCloser {
 }
 
 // getBody returns what http.Request.GetBody is to be, nil if the body cannot
-// be sent again.
-func (b *requestBody) getBody(d rendering) func() (io.ReadCloser, error) {
+// be sent again. It is sent again once: HTTP/2's transport does so as often as a call
+// is refused, thousands of times in a second, without any of them being an attempt.
+func (b *requestBody) getBody(rd rendering) func() (io.ReadCloser, error) {
 	if !b.replayable() {
 		return nil
 	}
-	return func() (io.ReadCloser, error) { return b.reader(d), nil }
+	var again *repeatedBody
+	return func() (io.ReadCloser, error) {
+		if again != nil && again.isSent.Load() {
+			return nil, errRefused
+		}
+		again = &repeatedBody{ReadCloser: b.reader(rd)}
+		return again, nil
+	}
 }
+
+// repeatedBody knows whether it has been used: transports also ask for one that they
+// find no connection for.
+type repeatedBody struct {
+	io.ReadCloser
+	isSent atomic.Bool
+}
+
+// Read reads the body.
+func (r *repeatedBody) Read(p []byte) (int, error) {
+	r.isSent.Store(true)
+	return r.ReadCloser.Read(p)
+}
+
+var errRefused = errors.New("the other side of the connection has twice refused to begin the call")
 
 // Read is what net/http calls when the Content-Length is known: it wraps the
 // reader.

@@ -164,3 +164,11 @@ func (f *foreign) openAI() []byte {
 	}
 	return encode(map[string]openAIError{"error": o})
 }
+
+// appendNew adds what a list does not hold yet.
+func appendNew(list []string, s string) []string {
+	if slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
+}

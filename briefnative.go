@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"slices"
 )
 
 const (
@@ -207,9 +206,7 @@ func (n *nativeReader) fits(row nativeField, v nativeValue) bool {
 }
 
 func (n *nativeReader) drop(name string) {
-	if !slices.Contains(n.dropped, name) {
-		n.dropped = append(n.dropped, name)
-	}
+	n.dropped = appendNew(n.dropped, name)
 }
 
 // refuse makes the call foreign, for the first reason that is found.

@@ -315,9 +315,8 @@ func (r *openAIReader) refuseMissing(param string) {
 
 // drop leaves a field out. One that is false says no more than a missing one.
 func (r *openAIReader) drop(v openAIValue) {
-	name := r.path(false)
-	if v.text != "false" && !slices.Contains(r.dropped, name) {
-		r.dropped = append(r.dropped, name)
+	if v.text != "false" {
+		r.dropped = appendNew(r.dropped, r.path(false))
 	}
 }
 

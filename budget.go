@@ -47,7 +47,12 @@ func (b *retryBudget) call(now time.Time) {
 }
 
 // retry takes one retry out of the budget, if there is one left.
-func (b *retryBudget) retry(now time.Time) bool {
+func (b *retryBudget) retry(now time.Time) bool { return b.take(now, 1) }
+
+// hasRetry tells whether there is one left.
+func (b *retryBudget) hasRetry(now time.Time) bool { return b.take(now, 0) }
+
+func (b *retryBudget) take(now time.Time, n int) bool {
 	if b == nil {
 		return true
 	}
@@ -57,8 +62,8 @@ func (b *retryBudget) retry(now time.Time) bool {
 	if float64(b.sum.retries+1) > max(float64(b.min), b.ratio*float64(b.sum.calls)) {
 		return false
 	}
-	slot.retries++
-	b.sum.retries++
+	slot.retries += n
+	b.sum.retries += n
 	return true
 }
 

@@ -183,17 +183,20 @@ type statement[T any] struct {
 
 // parse reads the block that follows, if one does.
 func (g grammar[T]) parse(d *caddyfile.Dispenser, block string, target *T) error {
-	seen := make(map[string]bool)
+	seen, before := make(map[string]bool), ""
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		name := d.Val()
 		s, ok := g[name]
+		if name == "{" && before != "" {
+			return d.Errf("%s has no block; take the braces away, and what is between them", before)
+		}
 		if !ok {
 			return d.Errf("unrecognized option %s of %s; expected one of %s", shown(name), block, strings.Join(slices.Sorted(maps.Keys(g)), ", "))
 		}
 		if seen[name] && !s.repeats {
 			return d.Errf("%s is given twice", name)
 		}
-		seen[name] = true
+		seen[name], before = true, name
 		if err := s.parse(target, d); err != nil {
 			return err
 		}
@@ -209,7 +212,7 @@ func parseSafetySettings(o *Options, d *caddyfile.Dispenser) error {
 	case 1:
 		s.Threshold = strings.ToUpper(args[0])
 	case 2:
-		s.Category = harmPrefix + strings.TrimPrefix(strings.ToUpper(args[0]), harmPrefix)
+		s.Category = fullCategory(strings.ToUpper(args[0]))
 		s.Threshold = strings.ToUpper(args[1])
 	default:
 		return d.Err("expected safety_settings [<category>] <threshold>")

@@ -21,6 +21,9 @@ func parseRetry(o *Options, d *caddyfile.Dispenser) error {
 		return retryGrammar.parse(d, "retry", o.Retry)
 	case len(args) == 1 && args[0] == off:
 		o.Retry.Attempts = 1
+		if d.NextBlock(d.Nesting()) {
+			return d.Err("retry off has no block; take the block away, or the word off")
+		}
 		return nil
 	}
 	return d.Err("expected retry off, or retry and a block")
@@ -230,5 +233,8 @@ func parseHeaderUp(u *Upstream, d *caddyfile.Dispenser) error {
 	if u.HeaderUp == nil {
 		u.HeaderUp = new(headers.HeaderOps)
 	}
-	return wrap(d, headers.CaddyfileHeaderOp(u.HeaderUp, field, value, nil))
+	if err := headers.CaddyfileHeaderOp(u.HeaderUp, field, value, nil); err != nil {
+		return d.WrapErr(err)
+	}
+	return wrap(d, u.checkHeaderUp())
 }

@@ -114,7 +114,7 @@ func recognise(r *http.Request) call {
 		c.modelAt = len(escaped) - len(last)
 		c.modelEnd = c.modelAt + len(escapedModel)
 	}
-	c.generates = c.generates && r.Method == http.MethodPost
+	c.generates = c.generates && strings.EqualFold(r.Method, http.MethodPost) // which some servers read without case
 	if c.generates {
 		c.events, c.unreadable = answerForm(r.URL.RawQuery)
 		isStream := c.method == "streamGenerateContent"
@@ -158,12 +158,10 @@ var openAICollections = map[string]bool{
 // recognisePath looks at the segments behind the version.
 func recognisePath(segments []string) call {
 	if segments[0] == "openai" {
-		method := openAIMethods[strings.Join(segments[1:], "/")]
-		return call{surface: surfaceOpenAI, method: method, generates: method != "", isGoogles: true}
+		return openAICall(segments[1:], true)
 	}
 	if openAICollections[segments[0]] {
-		method := openAIMethods[strings.Join(segments, "/")]
-		return call{surface: surfaceOpenAI, method: method, generates: method != ""}
+		return openAICall(segments, false)
 	}
 	if segments[0] == "interactions" {
 		c := call{surface: surfaceInteractions}
@@ -173,8 +171,7 @@ func recognisePath(segments []string) call {
 		return c
 	}
 	if i := indexOf(segments, "endpoints", "openapi"); i > 0 {
-		method := openAIMethods[strings.Join(segments[i+2:], "/")]
-		return call{surface: surfaceOpenAI, method: method, generates: method != "", isGoogles: true}
+		return openAICall(segments[i+2:], true)
 	}
 	if n := len(segments); n == 5 && segments[0] == "projects" && segments[4] == "interactions" {
 		return call{surface: surfaceInteractions, method: "interactions", generates: true}
@@ -190,6 +187,12 @@ func recognisePath(segments []string) call {
 		c.generates = generators[c.method] || c.method == "predict" && matchesAny(imagenModels, c.model)
 	}
 	return c
+}
+
+// openAICall looks at the segments that OpenAI's own paths have behind the version.
+func openAICall(segments []string, isGoogles bool) call {
+	method := openAIMethods[strings.Join(segments, "/")]
+	return call{surface: surfaceOpenAI, method: method, generates: method != "", isGoogles: isGoogles}
 }
 
 // isCollection are the collections whose members have verbs: models, tuned

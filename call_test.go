@@ -28,6 +28,7 @@ func TestRecognise(t *testing.T) {
 		http, target string
 		want         call // without the places
 	}{
+		{"post", "/v1beta/models/m:generateContent", call{surface: surfaceGemini, method: "generateContent", model: "m", generates: true}},
 		{post, "/v1beta/models/gemini-2.5-flash-image:generateContent", call{surface: surfaceGemini, method: "generateContent", model: "gemini-2.5-flash-image", generates: true}},
 		{post, "/v1/models/gemini-3-pro-image:generateContent?key=AIza", call{surface: surfaceGemini, method: "generateContent", model: "gemini-3-pro-image", generates: true}},
 		{post, "/v1alpha/models/m:generateContent", call{surface: surfaceGemini, method: "generateContent", model: "m", generates: true}},

@@ -5,6 +5,7 @@ package gemini
 import (
 	"cmp"
 	"fmt"
+	"net/http"
 	"net/url"
 	"path"
 	"regexp"
@@ -263,30 +264,79 @@ func (u *Upstream) check() error {
 	if u.Probe < 0 {
 		return checkAboveZero("upstream "+u.Name+": probe", u.Probe)
 	}
+	return u.checkHeaderUp()
+}
+
+func (u *Upstream) checkHeaderUp() error {
+	if u.HeaderUp == nil {
+		return nil
+	}
 	if err := (headers.Handler{Request: u.HeaderUp}).Validate(); err != nil {
 		return fmt.Errorf("upstream %s: header_up: %w", u.Name, err)
 	}
+	if setsNoHost(u.HeaderUp) {
+		return fmt.Errorf("upstream %s: header_up: Host has no value; give one, or take the line away, and the upstream gets the host of its URL", u.Name)
+	}
+	for _, text := range valuesOf(u.HeaderUp) {
+		if err := checkPlaceholders("header_up", text); err != nil {
+			return fmt.Errorf("upstream %s: %w", u.Name, err)
+		}
+	}
 	return nil
 }
+
+// setsNoHost finds what changes nothing: a request without a Host gets that of its URL.
+// Other headers can be empty.
+func setsNoHost(ops *headers.HeaderOps) bool {
+	for _, fields := range []http.Header{ops.Add, ops.Set} {
+		for name, values := range fields {
+			if strings.EqualFold(name, "Host") && slices.Contains(values, "") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// valuesOf are the texts that can have placeholders.
+func valuesOf(ops *headers.HeaderOps) (texts []string) {
+	for _, fields := range []http.Header{ops.Add, ops.Set} {
+		for _, values := range fields {
+			texts = append(texts, values...)
+		}
+	}
+	for _, replacements := range ops.Replace {
+		for _, r := range replacements {
+			texts = append(texts, r.Replace)
+		}
+	}
+	return texts
+}
+
+// placeholder is what Caddy looks up in other options.
+var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
 
 var upstreamName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 func (u *Upstream) checkAddress() error {
 	if !upstreamName.MatchString(u.Name) {
-		return fmt.Errorf("upstream: %q is not a name of letters, digits, dashes and underscores", u.Name)
+		return fmt.Errorf("upstream: %q is not a name of up to 64 letters, digits, dashes and underscores", u.Name)
+	}
+	if found := placeholder.FindString(u.URL); found != "" {
+		return fmt.Errorf("upstream %s: the URL has the placeholder %s, which is not looked up in it; write the URL itself, or {$NAME} in a Caddyfile for a variable of the environment", u.Name, shown(found))
 	}
 	base, err := url.Parse(u.URL)
 	if err != nil {
 		return fmt.Errorf("upstream %s: what stands behind the name is not a URL such as %s", u.Name, defaultURL)
 	}
+	if base.RawQuery != "" || base.Fragment != "" || base.User != nil {
+		return fmt.Errorf("upstream %s: the URL can have a path, but no user, query or fragment; keys go into api_key", u.Name)
+	}
 	if base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
-		return fmt.Errorf("upstream %s: %s is not a URL such as %s", u.Name, shown(base.Redacted()), defaultURL)
+		return fmt.Errorf("upstream %s: %s is not a URL such as %s", u.Name, shown(u.URL), defaultURL)
 	}
 	if port, err := strconv.Atoi(cmp.Or(base.Port(), "443")); err != nil || port < 1 || port > 65535 {
 		return fmt.Errorf("upstream %s: there is no port %s: they end at 65535", u.Name, base.Port())
-	}
-	if base.RawQuery != "" || base.Fragment != "" || base.User != nil {
-		return fmt.Errorf("upstream %s: the URL can have a path, but no user, query or fragment; keys go into api_key", u.Name)
 	}
 	return nil
 }
@@ -317,7 +367,7 @@ func sameKey(first, second int) error {
 func (u *Upstream) checkModels() error {
 	for _, rule := range u.Models {
 		if err := checkGlob("model", rule.Match); err != nil {
-			return err
+			return fmt.Errorf("upstream %s: %w", u.Name, err)
 		}
 		if rule.Model == "" || strings.ContainsAny(rule.Model, "?#% \"\\") {
 			return fmt.Errorf("upstream %s: model: %q is not the name of a model", u.Name, rule.Model)

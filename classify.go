@@ -40,21 +40,21 @@ const (
 
 // The reasons that this module finds by itself; all others are Google's words.
 const (
-	reasonNoImage       = "NO_IMAGE" // also Google's, with the same meaning
-	reasonImageSafety   = "IMAGE_SAFETY"
-	reasonContentFilter = "CONTENT_FILTER"
-	reasonEmpty         = "EMPTY_RESPONSE"
-	reasonUnavailable   = "UPSTREAM_UNAVAILABLE"
-	reasonDeadline      = "DEADLINE_EXCEEDED"
-	reasonTooLarge      = "BODY_TOO_LARGE"
-	reasonMalformed     = "MALFORMED_REQUEST"
-	reasonUnsupported   = "UNSUPPORTED_FIELD" // of a call that has to be translated
-	reasonRepeated      = "REPEATED_BLOCK"
-	reasonRateLimited   = "RATE_LIMITED"
-	reasonOverBudget    = "BUDGET_EXCEEDED" // of an upstream
-	reasonPaused        = "PROJECT_PAUSED"
-	reasonFailed        = "INTERACTION_FAILED"
-	reasonCancelled     = "CANCELLED" // the client has left; Google's word for its 499
+	reasonNoImage           = "NO_IMAGE" // also Google's, with the same meaning
+	reasonImageSafety       = "IMAGE_SAFETY"
+	reasonContentFilter     = "CONTENT_FILTER"
+	reasonEmpty             = "EMPTY_RESPONSE"
+	reasonUnavailable       = "UPSTREAM_UNAVAILABLE"
+	reasonDeadline          = "DEADLINE_EXCEEDED"
+	reasonTooLarge          = "BODY_TOO_LARGE"
+	reasonMalformed         = "MALFORMED_REQUEST"
+	reasonUnsupported       = "UNSUPPORTED_FIELD" // of a call that has to be translated
+	reasonRepeated          = "REPEATED_BLOCK"
+	reasonRateLimited       = "RATE_LIMITED"
+	reasonOverBudget        = "BUDGET_EXCEEDED" // of an upstream
+	reasonPaused            = "PROJECT_PAUSED"
+	reasonInteractionFailed = "INTERACTION_FAILED"
+	reasonCancelled         = "CANCELLED" // the client has left; Google's word for its 499
 )
 
 // finishReasons are the words that end a candidate and mean a block. Whatever
@@ -275,13 +275,13 @@ func (f *facts) mayGo(e *expectation) bool {
 func (f *facts) withoutImage(e *expectation) verdict {
 	switch {
 	case f.failed && f.delivered() == 0:
-		return verdict{class: classTransient, reason: reasonFailed}
+		return verdict{class: classTransient, reason: reasonInteractionFailed}
 	case f.filtered != "" && f.delivered() == 0:
 		return verdict{class: hardened(classBlocked, f.filtered), reason: reasonImageSafety, stage: stageOutput, said: f.filtered, ours: true}
 	case !e.requiresImage() || f.toolCall || f.delivered() > 0:
 		return verdict{}
 	case f.finish == "STOP" || e.imageAPI:
-		return verdict{class: classBlocked, reason: reasonNoImage, stage: stageOutput, text: string(f.text), ours: true, finish: f.finish}
+		return verdict{class: hardened(classBlocked, f.finishSaid), reason: reasonNoImage, stage: stageOutput, text: string(f.text), ours: true, finish: f.finish}
 	}
 	return verdict{}
 }
@@ -296,6 +296,15 @@ func (f *facts) block() (verdict, bool) {
 		}
 	}
 	return v, v.class.isBlock()
+}
+
+// isOutweighedBy tells that a block says more than the one of a candidate before, if
+// there was one: it is final, or one that guard has to remember.
+func (f *facts) isOutweighedBy(reason string, class class) bool {
+	if class == classBlocked && f.stoppedClass == classBlocked {
+		return guarded[reason] && !guarded[f.stopped]
+	}
+	return class.isBlock() && class > f.stoppedClass
 }
 
 // promptBlock is the block of the prompt, if there is one. An unknown word counts
@@ -314,7 +323,7 @@ func (f *facts) promptBlock() verdict {
 // hardened makes a soft block final where a support code says that a child is
 // concerned.
 func hardened(c class, said string) class {
-	if c == classBlocked && slices.ContainsFunc(supportCodes(said), func(code supportCode) bool { return code.child }) {
+	if c == classBlocked && concernsChild(said) {
 		return classForbidden
 	}
 	return c
@@ -380,7 +389,7 @@ var errorRules = []struct {
 	{classRegion, func(e *googleError) bool {
 		return e.status == "FAILED_PRECONDITION" && strings.Contains(strings.ToLower(e.message), "location")
 	}},
-	{classTransient, func(e *googleError) bool { return e.code >= 500 }},
+	{classTransient, func(e *googleError) bool { return e.code >= 500 || e.code == 408 || e.code == 425 }}, // RFC 9110 §15.5.9, RFC 8470
 }
 
 // aboutMoney recognises the 429s that no waiting cures (wire §7).

@@ -26,7 +26,10 @@ func credentialsOf(sent *http.Request) []string {
 	if sent == nil { // some transports do not say
 		return nil
 	}
-	all := []string{sent.Header.Get(apiKeyHeader), bearer(sent.Header.Get("Authorization")), keyIn(sent.URL.RawQuery)}
+	all := append(make([]string, 0, 1+len(credentialHeaders)), keyIn(sent.URL.RawQuery))
+	for _, name := range credentialHeaders {
+		all = append(all, bearer(sent.Header.Get(name)))
+	}
 	return slices.DeleteFunc(all, func(secret string) bool { return len(secret) < shortestSecret })
 }
 

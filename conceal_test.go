@@ -95,3 +95,17 @@ func TestShownWords(t *testing.T) {
 		}
 	}
 }
+
+// Caddy's proxy logs requests at debug level, and knows of Authorization alone.
+func TestCredentialsAreTakenOut(t *testing.T) {
+	h := http.Header{"X-Goog-Api-Key": {"a"}, "Authorization": {"b"}, "X-Api-Key": {"c"}, "Api-Key": {"d"}, "X-Title": {"e"}}
+	taken := takeCredentials(h)
+	if len(taken) != 4 || len(h) != 1 || h.Get("X-Title") != "e" {
+		t.Errorf("taken %v, left %v", taken, h)
+	}
+	sent := &http.Request{Header: http.Header{"X-Api-Key": {"0123456789"}}, URL: new(url.URL)}
+	text := []byte("the key 0123456789 is not valid")
+	if conceal(text, sent); string(text) != "the key ********** is not valid" {
+		t.Errorf("%s", text)
+	}
+}

@@ -45,7 +45,7 @@ type conn struct {
 	in       *bufio.Reader
 	headroom int64                 // how much more of headers may be read; negative: no limit
 	sending  chan error            // how sending a long body has ended; nil: it was short
-	spoilt   atomic.Pointer[error] // why there will be no answer
+	spoilt   atomic.Pointer[error] // why there will be no answer; points to nil once there is one
 	isBroken bool                  // writing has failed; belongs to whoever sends, as do
 	stuck    error                 // that it has, because the upstream took nothing for too long
 	failure  error                 // of the body
@@ -140,18 +140,18 @@ func (c *conn) exchange(r *http.Request, timeout time.Duration, maxHeader int64)
 		return c.receive(r, &w)
 	}
 	c.sending = make(chan error, 1)
+	c.spoilt.Store(nil)
 	go func() {
 		err := c.send(r)
-		if cause := c.finality(err); cause != nil {
-			c.spoilt.Store(&cause)
+		if cause := c.finality(err); cause != nil && c.spoilt.CompareAndSwap(nil, &cause) {
 			c.kill()
 		}
 		w.begin(c)
 		c.sending <- err
 	}()
 	res, err := c.receive(r, &w)
-	if cause := c.spoilt.Load(); cause != nil {
-		return nil, *cause
+	if !c.spoilt.CompareAndSwap(nil, new(error)) { // from now on nothing can: the answer does not need the rest
+		return nil, *c.spoilt.Load()
 	}
 	return res, err
 }

@@ -124,7 +124,7 @@ func (c *credential) look() (string, <-chan struct{}, error) {
 	switch {
 	case c.current != "" && time.Until(c.expiry) > tokenLeft:
 		return c.current, nil, nil
-	case c.failure != nil && !c.fetching:
+	case c.failure != nil: // until a fetch succeeds; one that hangs must hold nobody up
 		return "", nil, c.failure
 	}
 	c.hurry()

@@ -236,6 +236,8 @@ func TestCredentialHangs(t *testing.T) {
 		if took := time.Since(begun); took != fetchTimeout {
 			t.Errorf("that took %v", took)
 		}
+		time.Sleep(2 * time.Second) // the next fetch is under way, and as slow
+		wantFailure(t, c, errSlowFetch)
 	})
 }
 

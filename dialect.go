@@ -5,7 +5,6 @@ package gemini
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 )
 
@@ -215,9 +214,7 @@ func (d *dialectScanner) leaveOut(f *field, isSet bool) bool {
 }
 
 func (d *dialectScanner) drop(name string) {
-	if !slices.Contains(d.found.dropped, name) {
-		d.found.dropped = append(d.found.dropped, name)
-	}
+	d.found.dropped = appendNew(d.found.dropped, name)
 }
 
 func (d *dialectScanner) refuse(param, message string) {

@@ -359,7 +359,7 @@ func (e *googleError) delay(header http.Header, now time.Time) (time.Duration, b
 	if d == 0 {
 		d = e.delayOf(header, now)
 	}
-	return d, d > 0
+	return min(d, maxCooldown), d > 0
 }
 
 // retryAfterOf reads Retry-After: seconds, or a date (RFC 9110 §10.2.3).

@@ -309,7 +309,7 @@ func FuzzGoogleError(f *testing.F) {
 		if !json.Valid(e.openAI()) || !json.Valid(e.native()) {
 			t.Errorf("restated as %s and %s", e.openAI(), e.native())
 		}
-		if delay, ok := e.delay(http.Header{"Retry-After": {header}}, now); ok != (delay > 0) || e.retryDelay > 0 && delay != e.retryDelay {
+		if delay, ok := e.delay(http.Header{"Retry-After": {header}}, now); ok != (delay > 0) || e.retryDelay > 0 && delay != min(e.retryDelay, maxCooldown) {
 			t.Errorf("delay %v, %v of %v", delay, ok, e.retryDelay)
 		}
 		if after := e.retryAfter(now, pacific); after != "" {

@@ -89,22 +89,22 @@ type printer struct {
 // printFrame is an open container.
 type printFrame struct {
 	key   digest // under which it stands in its object
-	form  form
+	form  frameForm
 	sum   digest // of what it holds, so far
 	count uint64 // against sums of many values that are made to fit
 }
 
-// form says how the values of a container are put together.
-type form byte
+// frameForm says how the values of a container are put together.
+type frameForm byte
 
 const (
-	formObject form = '{'
-	formList   form = '['
-	formSet    form = '('
+	frameObject frameForm = '{'
+	frameList   frameForm = '['
+	frameSet    frameForm = '('
 )
 
 func fingerprint(body io.Reader, model string, h hash.Hash) (digest, error) {
-	p := &printer{hash: h, text: newUnescaper(h), stack: []printFrame{{form: formObject}}}
+	p := &printer{hash: h, text: newUnescaper(h), stack: []printFrame{{form: frameObject}}}
 	p.scan.init(p, printSchema)
 	if err := p.scan.scanFrom(body); err != nil {
 		return digest{}, err
@@ -128,7 +128,7 @@ func (p *printer) scalar(f *field, name []byte, kind jsonKind, value []byte, _ i
 		p.hash.Write(p.small)
 	}
 	d := p.end(byte(kind))
-	isNull := kind == jsonNull && p.top().form == formObject
+	isNull := kind == jsonNull && p.top().form == frameObject
 	isUser := kind == jsonString && f.id == printRole && (len(value) == 0 || string(value) == "user")
 	if !isNull && !isUser { // which say no more than a missing member
 		p.value(p.key(name), d)
@@ -139,12 +139,12 @@ func (p *printer) open(f *field, name []byte, array bool, _ int64) {
 	if f.id == 0 {
 		return
 	}
-	frame := printFrame{key: p.key(name), form: formObject}
+	frame := printFrame{key: p.key(name), form: frameObject}
 	switch {
 	case array && f.id == printSet:
-		frame.form = formSet
+		frame.form = frameSet
 	case array:
-		frame.form = formList
+		frame.form = frameList
 	}
 	p.stack = append(p.stack, frame)
 }
@@ -165,18 +165,18 @@ func (p *printer) value(key, d digest) {
 	top := p.top()
 	top.count++
 	switch top.form {
-	case formObject:
+	case frameObject:
 		top.sum.add(p.mix(':', key, d))
-	case formList:
+	case frameList:
 		top.sum = p.mix(',', top.sum, d)
-	case formSet:
+	case frameSet:
 		top.sum.add(d)
 	}
 }
 
 // key returns the digest of a key of the innermost container, if that has keys.
 func (p *printer) key(name []byte) digest {
-	if p.top().form != formObject {
+	if p.top().form != frameObject {
 		return digest{}
 	}
 	p.small = appendSnakeCase(p.small[:0], name)

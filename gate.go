@@ -34,6 +34,7 @@ type demand [limitKinds]int64
 type bounds struct {
 	most  demand
 	burst int64 // how many calls may pass at once; 0: as many as most allows
+	rule  *limitRule
 }
 
 // beyond finds a limit that the demand alone exceeds: it would wait forever.
@@ -72,7 +73,7 @@ type gate struct {
 	passed  occupancy  // of those
 	planned *occupancy // of all of line, as planned; nil if that has to be done anew, or nobody waits
 	used    time.Time  // when the gate was used last
-	bounds  bounds     // of the last call, for those who want to know
+	rule    *limitRule // of the last call; nil before the first of this process
 	peers   map[string]peer
 }
 
@@ -178,7 +179,7 @@ func (g *gate) pass(k *ticket) {
 	g.serial++
 	k.serial = g.serial
 	g.take(&g.passed, k)
-	g.bounds = k.bounds
+	g.rule = k.bounds.rule
 }
 
 // isWaitedFor tells that somebody stands in line.
@@ -199,7 +200,7 @@ func (g *gate) enter(d *demand, b *bounds, w waitLimit, rest, now time.Time) *ti
 	defer g.mu.Unlock()
 	now = g.turnTo(now)
 	g.plan(now)
-	g.used, g.bounds = now, *b
+	g.used, g.rule = now, b.rule
 	if g.planned == nil {
 		next := g.passed
 		next.spread = copyOf(next.spread, now)
@@ -370,29 +371,4 @@ func (g *gate) plan(now time.Time) {
 		g.planned = &next
 		g.line[g.through].wake()
 	}
-}
-
-// views are the limits of the last call, and how much of them is used.
-func (g *gate) views(now time.Time) (all []limitView) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	now = g.turnTo(now)
-	today := g.calendar.day(now)
-	for i, most := range g.bounds.most {
-		if most == 0 {
-			continue
-		}
-		v := limitView{
-			Project: g.name.project, Model: g.name.model, Key: g.name.key, Limit: limitNames[i],
-			Value: most, Waiting: len(g.line) - g.through,
-		}
-		switch {
-		case limitKind(i) == limitRPD:
-			v.Used, v.ResetsAt = g.countOf(&g.passed, today), new(today.ends.UTC())
-		case g.through > 0:
-			v.Used, v.ResetsAt = g.passed.counts[i].sum, new(g.line[g.through-1].at.Add(window).UTC())
-		}
-		all = append(all, v)
-	}
-	return all
 }

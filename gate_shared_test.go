@@ -105,8 +105,28 @@ func TestCallsOfAnotherProcess(t *testing.T) {
 	later := midday.Add(window)
 	one.shared().admit(&once, &b, later)
 	two.hear(t, one, later)
-	if got := two.shared().views(later); got[0].Used != 1 || got[1].Used != 13 {
+	if got := two.shared().views(b, later); got[0].Used != 1 || got[1].Used != 13 {
 		t.Errorf("used %+v", got)
+	}
+}
+
+// A clock that is set back while calls pass keeps none of them from other
+// processes. No test can set the clock of the wall without the monotonic one, by
+// which a line is in order: this one does to the line what that would do.
+func TestCallsAcrossAClockThatIsSetBack(t *testing.T) {
+	one, two := pair()
+	g := one.shared()
+	for range 3 {
+		g.admit(&once, &bounds{most: demand{limitRPD: 9}}, midday)
+	}
+	g.line[1].at = midday.Add(-2 * time.Second)
+	two.hear(t, one, midday)
+	two.hear(t, one, midday)
+	if got := two.shared().use(midday).today; got != 3 {
+		t.Errorf("the other process knows of %d calls of 3", got)
+	}
+	if got := two.shared().through; got != 3 {
+		t.Errorf("the other process has %d calls of 3 in its last minute", got)
 	}
 }
 
@@ -229,7 +249,7 @@ func TestCallsAreCountedOnce(t *testing.T) {
 		one.hear(t, two, now)
 	}
 	for i, s := range []*gates{one, two} {
-		if got := s.shared().views(now)[0].Used; got != 100 {
+		if got := s.shared().views(b, now)[0].Used; got != 100 {
 			t.Errorf("process %d counts %d calls of 100", i, got)
 		}
 	}

@@ -5,7 +5,6 @@ package gemini
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -319,36 +318,13 @@ func (g *gateway) account(x *exchange, status int) {
 	g.notes.report(g.logger, x, wants.notes)
 	g.metrics.observe(x, duration)
 	x.trace()
+	log := callLog{g.logger, x, status, duration}
 	if x.isTriedAgain() {
-		g.logger.Info("call took several attempts", append(x.logFields(status, duration), zap.Array("story", story(x.story)))...)
+		log.write(zap.InfoLevel, "call took several attempts", zap.Array("story", story(x.story)))
 	}
-	switch {
-	case x.verdict.reason == reasonCancelled:
-		return
-	case x.verdict.reason == reasonRepeated:
-		g.logger.Warn("call was refused, because its prompt was blocked before",
-			append(x.logFields(status, duration), zap.String("blocked_reason", x.verdict.blocked))...)
-		return
-	case errors.Is(x.cause, errNoRoom):
-		g.logger.Error("request could not be kept", append(x.logFields(status, duration), zap.Error(unquoted{x.cause}))...)
-		return
-	case x.verdict.reason == reasonPaused:
-		g.logger.Warn("call was refused, because its project is paused", x.logFields(status, duration)...)
-		return
-	case x.refusal != nil:
-		g.logger.Info("call was refused by a limit", append(x.logFields(status, duration), zap.Duration("room_in", x.refusal.delay))...)
-		return
-	case x.attempts == 0:
-		return
-	}
-	x.each(g.router.conclude)
-	switch {
-	case x.verdict.class.isBlock():
-		g.logger.Warn("call was blocked", x.logFields(status, duration)...)
-	case x.cause != nil && !errors.Is(x.cause, errDeadline):
-		g.logger.Error("upstream failed", append(x.logFields(status, duration), zap.Error(unquoted{x.cause}))...)
-	case x.verdict.class != classOK:
-		g.logger.Info("call failed", x.logFields(status, duration)...)
+	if !log.unanswered() {
+		x.each(g.router.conclude)
+		log.answered()
 	}
 }
 

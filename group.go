@@ -7,6 +7,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 )
 
 // group is a call for several images that is made of as many calls, because
@@ -19,6 +20,7 @@ type group struct {
 	ended  chan *exchange // as their verdicts become certain
 	done   []*exchange    // those that have come out of it; nobody else touches them any more
 	left   int            // those that have not
+	given  []*exchange    // those whose answers make up that of the call
 	loss   *exchange      // the gravest of those without an answer
 }
 
@@ -76,13 +78,17 @@ func (g *group) travel(r *router, in *http.Request) (*http.Response, error) {
 	g.x.attempt, g.x.attempts = first.attempt, first.attempts
 	g.x.repaired, g.x.dropped = first.repaired, first.dropped
 	res := g.x.response(in)
-	res.Body = newCollection(g.x, first.res.Body, func() io.ReadCloser {
-		if next := g.next(); next != nil {
-			return next.res.Body
-		}
-		return nil
-	})
+	res.Body = newCollection(g.x, g.give(first), func() io.ReadCloser { return g.give(g.next()) })
 	return res, nil
+}
+
+// give is the answer of a part, which its reader closes; nil for no part.
+func (g *group) give(part *exchange) io.ReadCloser {
+	if part == nil {
+		return nil
+	}
+	g.given = append(g.given, part)
+	return part.res.Body
 }
 
 // next waits for a part that has an answer; nil if there is none left.
@@ -125,7 +131,7 @@ func (g *group) join() {
 	x := g.x
 	x.attempts, x.story = 0, nil
 	for _, part := range g.parts {
-		if part.attempt != x.attempt {
+		if part.attempt != x.attempt && !slices.Contains(g.given, part) {
 			part.attempt.discard()
 		}
 		x.attempts += part.attempts
@@ -148,7 +154,7 @@ func (x *exchange) each(f func(*exchange)) {
 
 // images counts those that the client got.
 func (x *exchange) images() (n int) {
-	x.each(func(part *exchange) { n += part.facts.delivered() })
+	x.each(func(part *exchange) { n += part.attempt.delivered() })
 	return n
 }
 

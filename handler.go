@@ -39,8 +39,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	defer late.Stop()
 
 	res, err := h.gateway.router.serve(r, x)
-	late.Stop()
 	if err != nil {
+		late.Stop()
 		h.gateway.abandoned(x)
 		gone := x.farewell(r)
 		defer gone.Body.Close()
@@ -49,6 +49,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return nil
 	}
 	defer res.Body.Close()
+	if res.StatusCode >= http.StatusBadRequest && x.attempts > 0 {
+		x.body.expire(wake) // net/http writes no header while somebody waits for the body, which nobody wants any more
+	}
 	err = deliver(r.Context(), w, res, x.streamed() || isEventStream(res))
 	if errors.Is(err, errClientGone) || x.left() != nil {
 		err = nil
@@ -137,13 +140,7 @@ func clientProject(r *http.Request, c call) string {
 	if c.project != "" {
 		return projectName(c.project) // clients write paths: it goes into logs, metrics and files
 	}
-	key := r.Header.Get(apiKeyHeader)
-	if key == "" {
-		key = bearer(r.Header.Get("Authorization"))
-	}
-	if key == "" {
-		key = keyIn(r.URL.RawQuery)
-	}
+	key := cmp.Or(clientKey(r), bearer(r.Header.Get("Authorization"))) // be it a password: that is no key, but somebody's
 	if key == "" {
 		return ""
 	}
@@ -170,9 +167,9 @@ func (x *exchange) publish(r *http.Request) {
 	}
 }
 
-// seen is what others are told about a call, by the names of placeholders and
-// log fields.
-var seen = []struct {
+// publishedFields are what others are told about a call, by the names of
+// placeholders and log fields.
+var publishedFields = []struct {
 	name  string
 	value func(x *exchange) any
 }{
@@ -195,9 +192,9 @@ func (x *exchange) placeholder(key string) (any, bool) {
 	if !ours {
 		return nil, false
 	}
-	for _, s := range seen {
-		if s.name == name {
-			return s.value(x), true
+	for _, f := range publishedFields {
+		if f.name == name {
+			return f.value(x), true
 		}
 	}
 	return nil, false
@@ -205,8 +202,8 @@ func (x *exchange) placeholder(key string) (any, bool) {
 
 // MarshalLogObject writes the fields of the access log.
 func (x *exchange) MarshalLogObject(enc zapcore.ObjectEncoder) error {
-	for _, s := range seen {
-		zap.Any(s.name, s.value(x)).AddTo(enc)
+	for _, f := range publishedFields {
+		zap.Any(f.name, f.value(x)).AddTo(enc)
 	}
 	return nil
 }

@@ -63,7 +63,7 @@ func TestInteractions(t *testing.T) {
 		{"a new status", formUnary, imagesAlone, actEnding("dreaming"), classOK, "", 0},
 		{"a tool call", formUnary, imagesAlone, actEnding("requires_action"), classOK, "", 0},
 		{"a tool call that is completed", formUnary, imagesAlone, `{"status":"completed","steps":[{"type":"function_call","id":"a","name":"f","arguments":{"steps":[{"content":[{"data":"A"}]}]}}]}`, classOK, "", 0},
-		{"failed", formUnary, imagesAlone, actEnding("failed"), classTransient, reasonFailed, 0},
+		{"failed", formUnary, imagesAlone, actEnding("failed"), classTransient, reasonInteractionFailed, 0},
 		{"failed for a reason", formUnary, imagesAlone, `{"errors":[{"code":"api_error"},{"code":"safety","message":"no"},{"code":"api_error"}],"status":"failed"}`, classBlocked, "SAFETY", 0},
 		{"errors of what has not failed", formUnary, textCall, `{"errors":[{"code":"api_error","message":"a tool"}],"status":"completed","steps":[]}`, classOK, "", 0},
 		{"no answer", formUnary, textCall, `{}`, classTransient, reasonEmpty, 0},
@@ -81,7 +81,8 @@ func TestInteractions(t *testing.T) {
 		{"a limit", formEvents, textCall, stream(actFailing("rate_limit_exceeded")), classLimited, "RATE_LIMIT_EXCEEDED", 0},
 		{"an overload", formEvents, textCall, stream(actFailing("service_unavailable")), classTransient, "SERVICE_UNAVAILABLE", 0},
 		{"a new error", formEvents, textCall, stream(actFailing("dreaming")), classClient, "DREAMING", 0},
-		{"failed, streamed", formEvents, textCall, stream(strings.Replace(actDone, `"completed"`, `"failed"`, 1)), classTransient, reasonFailed, 0},
+		{"failed for a reason, streamed", formEvents, textCall, stream(`{"interaction":{"errors":[{"code":"safety"}],"status":"failed"},"event_type":"interaction.completed"}`), classBlocked, "SAFETY", 0},
+		{"failed, streamed", formEvents, textCall, stream(strings.Replace(actDone, `"completed"`, `"failed"`, 1)), classTransient, reasonInteractionFailed, 0},
 		{"broken off", formEvents, imagesAlone, stream(actStarts) + `data: {"index":1,`, classTransient, reasonUnavailable, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

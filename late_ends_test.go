@@ -44,10 +44,10 @@ func TestBlocksOfBrokenAnswers(t *testing.T) {
 		class              class
 		status             int
 	}{
-		"behind the reason":           {formatGemini, imagePath, contentType, `{"candidates":[{"content":{},"finishReason":"PROHIBITED_CONTENT"`, classForbidden, 400},
-		"inside what is said":         {formatGemini, imagePath, contentType, `{"candidates":[{"content":{},"finishReason":"IMAGE_SAFETY","finishMessage":"Unable to`, classBlocked, 400},
-		"behind the candidate":        {formatGemini, imagePath, contentType, `{"candidates":[{"content":{},"finishReason":"PROHIBITED_CONTENT"}`, classForbidden, 400},
-		"behind an image":             {formatGemini, imagePath, contentType, `{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":"aGVsbG8="}}]},"finishReason":"STOP","index":0},{"content":{},"finishReason":"PROHIBITED_CONTENT","index":1}],"usageMetadata":{`, classForbidden, 200},
+		"behind the reason":           {formatGemini, imagePath, jsonContentType, `{"candidates":[{"content":{},"finishReason":"PROHIBITED_CONTENT"`, classForbidden, 400},
+		"inside what is said":         {formatGemini, imagePath, jsonContentType, `{"candidates":[{"content":{},"finishReason":"IMAGE_SAFETY","finishMessage":"Unable to`, classBlocked, 400},
+		"behind the candidate":        {formatGemini, imagePath, jsonContentType, `{"candidates":[{"content":{},"finishReason":"PROHIBITED_CONTENT"}`, classForbidden, 400},
+		"behind an image":             {formatGemini, imagePath, jsonContentType, `{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":"aGVsbG8="}}]},"finishReason":"STOP","index":0},{"content":{},"finishReason":"PROHIBITED_CONTENT","index":1}],"usageMetadata":{`, classForbidden, 200},
 		"in a stream of OpenAI's":     {formatOpenAI, streamPath, "text/event-stream", soft, classBlocked, 400},
 		"in one that becomes unary":   {formatOpenAI, imagePath, "text/event-stream", soft, classBlocked, 400},
 		"in one that becomes a list":  {formatOpenAI, array, "text/event-stream", soft, classBlocked, 400},
@@ -80,7 +80,7 @@ func TestHeadersDoNotTellTheKey(t *testing.T) {
 	for _, status := range []int{200, 400, 401, 503} {
 		u := scripted(t, func(w http.ResponseWriter, r *http.Request) {
 			key := r.Header.Get(apiKeyHeader)
-			w.Header().Set("Content-Type", contentType)
+			w.Header().Set("Content-Type", jsonContentType)
 			w.Header().Set("Www-Authenticate", `Bearer error_description="key `+key+` is wrong"`)
 			w.Header().Set("X-Debug-Url", "https://x/?key="+key)
 			w.WriteHeader(status)
@@ -116,5 +116,103 @@ func TestPartsInTheClientsForm(t *testing.T) {
 		if images := strings.Count(got.body, "iVBORw0KGgoAAAAN"); got.status != 200 || images != n {
 			t.Errorf("%d of %d images: %d %s", images, n, got.status, got.body)
 		}
+	}
+}
+
+// A soft block says nothing of what stands behind it: a hard one is final, however it has
+// come and whatever may be tried again.
+func TestHardBlockBehindASoftOne(t *testing.T) {
+	ends := func(reason string) string { return `{"candidates":[{"finishReason":"` + reason + `","index":0}]}` }
+	second := `{"candidates":[{"finishReason":"IMAGE_PROHIBITED_CONTENT","index":1}]}`
+	child := `{"candidates":[{"finishReason":"IMAGE_OTHER","finishMessage":"Support codes: 39322892 and 58061214","index":0}]}`
+	prompted := `{"promptFeedback":{"blockReason":"PROHIBITED_CONTENT"}}`
+	list := strings.Replace(streamPath, "?alt=sse", "", 1)
+	for name, c := range map[string]struct {
+		path   string
+		answer []string
+		reason string
+		class  class
+	}{
+		"hard":                 {streamPath, []string{ends("IMAGE_OTHER"), ends("PROHIBITED_CONTENT")}, "PROHIBITED_CONTENT", classForbidden},
+		"hard, in a list":      {list, []string{ends("IMAGE_OTHER"), ends("SPII")}, "SPII", classForbidden},
+		"of the prompt":        {streamPath, []string{ends("IMAGE_OTHER"), prompted}, "PROHIBITED_CONTENT", classForbidden},
+		"of another candidate": {streamPath, []string{ends("SAFETY"), second}, "IMAGE_PROHIBITED_CONTENT", classForbidden},
+		"a child":              {streamPath, []string{ends("IMAGE_OTHER"), child}, "IMAGE_OTHER", classForbidden},
+		"soft, but guarded":    {streamPath, []string{ends("NO_IMAGE"), ends("IMAGE_SAFETY")}, "IMAGE_SAFETY", classBlocked},
+	} {
+		for _, way := range []struct {
+			pause  time.Duration
+			status int
+		}{{0, 400}, {10 * time.Millisecond, 400}, {0, 0}} {
+			t.Run(fmt.Sprint(name, way), func(t *testing.T) {
+				u := scripted(t, inPieces(c.path, c.answer, way.pause))
+				got := send(t, u.URL, c.path, prompt, guardedRetries(formatGemini), func(r *router, _ *exchange) {
+					r.blockStatus = way.status
+					r.rephrasing = &rephrasing{prefixes: []string{"Art: "}}
+				})
+				want := 1
+				if c.class == classBlocked {
+					want = 2 // the rephrased one
+				}
+				if v := got.x.verdict; len(u.seen()) != want || v.class != c.class || v.reason != c.reason {
+					t.Errorf("sent %d times, %d, %+v", len(u.seen()), got.status, v)
+				}
+			})
+		}
+	}
+}
+
+// inPieces answers with objects, the last in a write of its own if there is time before
+// it.
+func inPieces(path string, objects []string, pause time.Duration) http.HandlerFunc {
+	kind, body := "text/event-stream", events(objects...)
+	if path != streamPath {
+		kind, body = jsonContentType, array(objects...)
+	}
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", kind)
+		head, rest, _ := strings.Cut(body, objects[len(objects)-1])
+		if pause == 0 {
+			w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+			head, rest = body, ""
+		} else {
+			rest = objects[len(objects)-1] + rest
+		}
+		_, _ = io.WriteString(w, head)
+		_ = http.NewResponseController(w).Flush()
+		time.Sleep(pause)
+		_, _ = io.WriteString(w, rest)
+	}
+}
+
+// HTTP can end well where its JSON does not: without a length, or with a wrong one. Half
+// an image is never a whole answer.
+func TestCutAnswersBreakOff(t *testing.T) {
+	list := strings.Replace(streamPath, "?alt=sse", "", 1)
+	for name, c := range map[string]struct{ path, kind, answer string }{
+		"image":   {imagePath, jsonContentType, okImage[:110]},
+		"stream":  {streamPath, "text/event-stream", events(okImage)[:110]},
+		"list":    {list, jsonContentType, array(okImage)[:110]},
+		"chat":    {"/v1beta/openai/chat/completions", jsonContentType, `{"choices":[{"message":{"images":[{"image_url":{"url":"data:image/png;base64,aGVs`},
+		"in time": {streamPath, "text/event-stream", events(okImage) + events(okImage)[:110]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := scripted(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", c.kind)
+				_, _ = io.WriteString(w, c.answer)
+				_ = http.NewResponseController(w).Flush() // no length, then
+			})
+			body := prompt
+			if name == "chat" {
+				body = `{"model":"gemini-3-pro-image","messages":[{"role":"user","content":"a cat"}],"modalities":["image"]}`
+			}
+			got := send(t, u.URL, c.path, body, guardedRetries(formatGemini))
+			if got.status != 200 || got.body != c.answer || got.err == nil || got.header.Get("Content-Length") != "" {
+				t.Errorf("%d, error %v, %v: %s", got.status, got.err, got.header, got.body)
+			}
+			if n := len(u.seen()); n != 1 {
+				t.Errorf("sent %d times", n)
+			}
+		})
 	}
 }

@@ -47,17 +47,13 @@ func (t *trip) backoff(l *leg, a *attempt) time.Duration {
 	return t.pacing.backoff(l.failures - 1)
 }
 
-// maxCooldown bounds what an upstream can announce. A daily quota is never
-// further away.
-const maxCooldown = 24 * time.Hour
-
 // coolDown leaves a project and model alone for as long as the upstream says, for
 // this call and all others. Where it does not say, only this call waits.
 func (t *trip) coolDown(l *leg, a *attempt, now time.Time) {
 	l.refusals++
 	t.lower(l, a, now)
 	if a.delay > 0 {
-		until := now.Add(min(a.delay, maxCooldown))
+		until := now.Add(a.delay)
 		t.state.cooldowns.extend(scope(l.station, l.seat), cooldown{Class: a.verdict.class}, until, now)
 		t.state.gates.hold(scope(l.station, l.seat), until, now)
 		return
@@ -78,7 +74,7 @@ func (t *trip) exhaust(l *leg, a *attempt, now time.Time) {
 	today := t.state.calendar.day(now)
 	until := today.ends
 	if now.Sub(today.begins) < midnightBlur { // it is yesterday's that is used up
-		until = now.Add(max(a.delay, time.Minute))
+		until = minTime(now.Add(max(a.delay, time.Minute)), today.ends)
 	} else {
 		t.lower(l, a, now)
 	}

@@ -74,11 +74,12 @@ type tokenTotals struct {
 type booking struct {
 	ledgerKey
 	answered
-	verdict  verdict
-	endsCall bool // the call has ended with it, well or badly
-	isRetry  bool // it was not the first of its call
-	cost     nanoUSD
-	isPriced bool
+	delivered int // images that the client got
+	verdict   verdict
+	endsCall  bool // the call has ended with it, well or badly
+	isRetry   bool // it was not the first of its call
+	cost      nanoUSD
+	isPriced  bool
 }
 
 func newLedger(self string) *ledger {
@@ -227,7 +228,7 @@ func (t *totals) add(b *booking) {
 	if b.isRetry {
 		t.Retries++
 	}
-	t.Images += int64(b.images)
+	t.Images += int64(b.delivered)
 	used := b.billed()
 	t.Tokens.Input += used.input
 	t.Tokens.Output += used.output

@@ -23,6 +23,7 @@ func drawn(project, model string) booking {
 	return booking{
 		ledgerKey: usesOf(project, model),
 		answered:  answered{usage: usage{input: 10, output: 1300, thinking: 170, image: 1120}, images: 1},
+		delivered: 1,
 		endsCall:  true, cost: usdOf(0.1), isPriced: true,
 	}
 }

@@ -115,7 +115,7 @@ func (l leg) isBetter(than leg) bool {
 	switch {
 	case l.fits != than.fits:
 		return l.fits
-	case l.isDoubtful != than.isDoubtful:
+	case l.fits && l.isDoubtful != than.isDoubtful: // where none fits, the client hears of the shortest wait
 		return than.isDoubtful
 	}
 	return cmp.Or(

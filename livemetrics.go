@@ -63,7 +63,7 @@ func (c *liveCollector) Collect(ch chan<- prometheus.Metric) {
 	for project, ratio := range m.blockRates.shares(m.calendar.day(now)) {
 		gauge(blockDesc, ratio, project)
 	}
-	for _, l := range m.limitSeries(m.gates.views(now)) {
+	for _, l := range m.limitSeries(m.limitViews(now)) {
 		gauge(limitDesc, l.ratio, l.project, l.model, l.limit)
 	}
 }
@@ -115,10 +115,11 @@ func (m *memories) knownNames() (models, projects map[string]bool) {
 		for model := range g.metrics.models {
 			models[model] = true
 		}
-		for _, u := range g.router.upstreams {
-			for _, key := range u.keys {
-				projects[key.project] = true
-			}
+	}
+	for _, u := range m.allUpstreams() {
+		known, _ := u.accounts()
+		for _, at := range known {
+			projects[at.project] = true
 		}
 	}
 	return models, projects

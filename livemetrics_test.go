@@ -83,11 +83,15 @@ func scraped(t *testing.T, c prometheus.Collector) []string {
 	return lines
 }
 
-// admitTo uses up a part of a limit, with a single call.
+// admitTo uses up a part of a limit of the gateways at work, with a single call.
 func admitTo(t *testing.T, m *memories, project, model string, used, rpm int64, now time.Time) {
 	t.Helper()
 	g := m.gates.at(gateID{scope: project + "\n" + model}, gateName{project, model, ""}, now)
-	if _, ok := g.admit(&demand{limitRPM: used}, &bounds{most: demand{limitRPM: rpm}}, now); !ok {
+	rule := RateLimit{Match: "*", RPM: rpm}.rule()
+	for _, at := range m.liveGateways() {
+		at.router.limits = append(at.router.limits, rule)
+	}
+	if _, ok := g.admit(&demand{limitRPM: used}, &rule.bounds, now); !ok {
 		t.Fatal("there is no room")
 	}
 }
@@ -168,9 +172,15 @@ func TestLimitSeries(t *testing.T) {
 // of the operator's own projects are always there.
 func TestLimitSeriesAreBounded(t *testing.T) {
 	m := newMemories()
-	atWork(m, "known", "google studio")
+	g := atWork(m, "known", "google studio", "relay", "tenants")
+	g.router.upstreams[1].hasCredential = true
+	g.router.upstreams[2].keys = []*apiKey{{pattern: &APIKey{Key: "{http.request.header.X-Key}"}}}
+	g.router.upstreams = append(g.router.upstreams, &upstream{project: "my-gcp", credential: new(credential), health: newHealth()})
+	operators := []string{"studio", "relay", "tenants", "my-gcp"}
 	now := time.Date(2026, 11, 21, 20, 0, 0, 0, time.UTC)
-	admitTo(t, m, "studio", "known", 0, 10, now)
+	for _, project := range operators {
+		admitTo(t, m, project, "known", 0, 10, now)
+	}
 	for i := range 5000 {
 		project := "client-" + fmt.Sprint(i)
 		if i%2 == 0 { // in a path of Vertex AI
@@ -185,10 +195,14 @@ func TestLimitSeriesAreBounded(t *testing.T) {
 			series = append(series, line)
 		}
 	}
-	if len(series) != maxClientSeries+1 {
+	if len(series) != maxClientSeries+len(operators) {
 		t.Errorf("%d series", len(series))
 	}
-	for _, want := range []string{"limit_used_ratio{rpm,known,studio} 0", "limit_used_ratio{rpm,other,client-4999} 0.9998"} {
+	wanted := []string{"limit_used_ratio{rpm,other,client-4999} 0.9998"}
+	for _, project := range operators {
+		wanted = append(wanted, "limit_used_ratio{rpm,known,"+project+"} 0")
+	}
+	for _, want := range wanted {
 		if !slices.Contains(series, want) {
 			t.Errorf("%s is missing", want)
 		}

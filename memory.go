@@ -54,12 +54,6 @@ func (m *memory[V]) isEmpty() bool {
 	return len(m.entries) == 0
 }
 
-// until tells when a value expires that has not done so yet.
-func (m *memory[V]) until(key string, now time.Time) (time.Time, bool) {
-	_, until, ok := m.find(key, now)
-	return until, ok
-}
-
 // find returns a value and when it expires.
 func (m *memory[V]) find(key string, now time.Time) (v V, until time.Time, ok bool) {
 	m.mu.RLock()
@@ -106,18 +100,8 @@ func (m *memory[V]) adopt(key string, v V, until, now time.Time) bool {
 	return true
 }
 
-// drop forgets a value. If it is saved and another instance has taken it over,
-// it comes back with what that instance saves.
-func (m *memory[V]) drop(key string) {
-	m.mu.Lock()
-	existed := m.remove(storable(key))
-	m.mu.Unlock()
-	if existed {
-		m.notify()
-	}
-}
-
-// dropAll forgets the values whose keys match, as drop does.
+// dropAll forgets the values whose keys match. What is saved and has been taken
+// over by another instance comes back with what that instance saves.
 func (m *memory[V]) dropAll(matches func(key string) bool) {
 	m.mu.Lock()
 	for key := range m.entries {
@@ -165,16 +149,15 @@ func (m *memory[V]) set(key string, v V, until, now time.Time) {
 	}
 }
 
-func (m *memory[V]) remove(key string) (existed bool) {
-	e, existed := m.entries[key]
-	if !existed {
-		return false
+func (m *memory[V]) remove(key string) {
+	e, exists := m.entries[key]
+	if !exists {
+		return
 	}
 	delete(m.entries, key)
 	if m.index != nil {
 		m.index.removed(e.value)
 	}
-	return true
 }
 
 // makeRoom forgets what has expired, or else one entry.

@@ -12,6 +12,11 @@ import (
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
+// isKey matches a single key.
+func isKey(key string) func(string) bool {
+	return func(other string) bool { return other == key }
+}
+
 func TestMemoryKeepsValuesUntilTheyExpire(t *testing.T) {
 	at := func(minutes int) time.Time { return noon.Add(time.Duration(minutes) * time.Minute) }
 	for name, test := range map[string]struct {
@@ -29,14 +34,13 @@ func TestMemoryKeepsValuesUntilTheyExpire(t *testing.T) {
 		"extend to an earlier end":  {func(m *memory[string]) { m.put("k", "a", at(2), noon); m.extend("k", "b", at(1), noon) }, noon, "a", at(2)},
 		"extend to the past":        {func(m *memory[string]) { m.extend("k", "b", noon, noon) }, noon, "", time.Time{}},
 		"extend what has expired":   {func(m *memory[string]) { m.put("k", "a", at(1), noon); m.extend("k", "b", at(3), at(2)) }, at(2), "b", at(3)},
-		"drop":                      {func(m *memory[string]) { m.put("k", "a", at(2), noon); m.drop("k") }, noon, "", time.Time{}},
-		"drop of what is not there": {func(m *memory[string]) { m.drop("k") }, noon, "", time.Time{}},
+		"drop":                      {func(m *memory[string]) { m.put("k", "a", at(2), noon); m.dropAll(isKey("k")) }, noon, "", time.Time{}},
+		"drop of what is not there": {func(m *memory[string]) { m.dropAll(isKey("k")) }, noon, "", time.Time{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMemory[string](10)
 			test.do(m)
-			value, ok := m.get("k", test.now)
-			until, _ := m.until("k", test.now)
+			value, until, ok := m.find("k", test.now)
 			if value != test.value || ok != (test.value != "") || !until.Equal(test.until) {
 				t.Errorf("expected %q until %v, got %q (%t) until %v", test.value, test.until, value, ok, until)
 			}
@@ -60,8 +64,7 @@ func TestMemoryTellsOfChanges(t *testing.T) {
 		{func() { m.extend("k", 1, later, noon) }, 1},
 		{func() { m.extend("k", 1, later.Add(1), noon) }, 2},
 		{func() { m.adopt("k", 1, later.Add(2), noon) }, 2},
-		{func() { m.drop("other") }, 2},
-		{func() { m.drop("k") }, 3},
+		{func() { m.dropAll(isKey("k")) }, 3},
 	} {
 		if step.do(); changes != step.want {
 			t.Errorf("Step %d: expected %d changes so far, got %d", i, step.want, changes)
@@ -81,7 +84,7 @@ func TestMemoryIsVisitedInOrderWithoutItsLock(t *testing.T) {
 	var seen string
 	m.each(noon.Add(time.Minute), func(key string, _ int, _ time.Time) {
 		seen += key
-		m.drop(key)
+		m.dropAll(isKey(key))
 	})
 	if seen != "abc" {
 		t.Errorf("expected a, b and c, got %q", seen)
@@ -163,7 +166,7 @@ func TestMemoryIsSafeForConcurrentUse(t *testing.T) {
 				m.get(key, now)
 				if i%100 == 0 {
 					m.each(now, func(string, int, time.Time) {})
-					m.drop(key)
+					m.dropAll(isKey(key))
 				}
 			}
 		})

@@ -141,9 +141,10 @@ func knownReason(reason string) string {
 
 var isKnownReason = func() map[string]bool {
 	known := map[string]bool{
-		reasonEmpty: true, reasonUnavailable: true, reasonDeadline: true, reasonTooLarge: true, reasonMalformed: true, reasonUnsupported: true,
-		reasonCancelled: true, reasonRepeated: true, reasonRateLimited: true, reasonOverBudget: true, reasonPaused: true,
 		"API_KEY_INVALID": true, "SERVICE_DISABLED": true, "IAM_PERMISSION_DENIED": true, "FAILED_PRECONDITION": true,
+	}
+	for at := range reasonTexts {
+		known[at.reason] = true
 	}
 	for reason := range finishReasons {
 		known[reason] = true
@@ -175,6 +176,51 @@ func (x *exchange) logFields(status int, duration time.Duration) []zap.Field {
 		zap.Int("attempts", x.attempts),
 		zap.Duration("waited", x.waited),
 		zap.Duration("duration", duration),
+	}
+}
+
+// callLog writes of a call that has ended.
+type callLog struct {
+	logger   *zap.Logger
+	x        *exchange
+	status   int
+	duration time.Duration
+}
+
+func (l callLog) write(level zapcore.Level, message string, more ...zap.Field) {
+	l.logger.Log(level, message, append(l.x.logFields(l.status, l.duration), more...)...)
+}
+
+// unanswered writes of a call that no upstream has decided: it was not sent, or its
+// client did not stay. It tells whether it was such a call.
+func (l callLog) unanswered() bool {
+	x := l.x
+	switch {
+	case x.verdict.reason == reasonCancelled: // which is no news
+	case x.verdict.reason == reasonRepeated:
+		l.write(zap.WarnLevel, "call was refused, because its prompt was blocked before", zap.String("blocked_reason", x.verdict.blocked))
+	case errors.Is(x.cause, errNoRoom):
+		l.write(zap.ErrorLevel, "request could not be kept", zap.Error(unquoted{x.cause}))
+	case x.verdict.reason == reasonPaused:
+		l.write(zap.WarnLevel, "call was refused, because its project is paused")
+	case x.refusal != nil:
+		l.write(zap.InfoLevel, "call was refused by a limit", zap.Duration("room_in", x.refusal.delay))
+	default:
+		return x.attempts == 0
+	}
+	return true
+}
+
+// answered writes of a call that an upstream has decided, unless it has ended well.
+func (l callLog) answered() {
+	x := l.x
+	switch {
+	case x.verdict.class.isBlock():
+		l.write(zap.WarnLevel, "call was blocked")
+	case x.cause != nil && !errors.Is(x.cause, errDeadline):
+		l.write(zap.ErrorLevel, "upstream failed", zap.Error(unquoted{x.cause}))
+	case x.verdict.class != classOK:
+		l.write(zap.InfoLevel, "call failed")
 	}
 }
 

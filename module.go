@@ -5,8 +5,8 @@
 // completes requests, judges answers while they stream through, turns blocks that
 // hide behind a 200 OK into errors, and keeps account of what was used.
 //
-// handler.go and router.go tell the whole story; what they call, from call.go
-// to metrics.go, has a file for each concern.
+// handler.go and router.go tell the whole story; what they call has a file for
+// each concern, which CONTRIBUTING.md lists.
 package gemini
 
 import (
@@ -43,9 +43,9 @@ func init() {
 // `{http.gemini.project}` | The project whose key was used, or a hash of the client's own key
 // `{http.gemini.attempts}` | How often the call was sent
 // `{http.gemini.wait}` | How long it waited for its turn and between attempts, in seconds
-// `{http.gemini.verdict}` | `ok`, `transient`, `limited`, `exhausted`, `account`, `region`, `client`, `blocked` or `forbidden`
+// `{http.gemini.verdict}` | `ok`, `transient`, `limited`, `exhausted`, `account`, `region`, `client`, `repairable`, `blocked` or `forbidden`
 // `{http.gemini.reason}` | The reason of a verdict that is not `ok`, e.g. `IMAGE_SAFETY`
-// `{http.gemini.images}` | How many images the answer had
+// `{http.gemini.images}` | How many images the client was sent
 // `{http.gemini.tokens}` | How many tokens the call used, thinking included
 // `{http.gemini.cost}` | What all its attempts have cost, in USD, as far as prices are known
 type Handler struct {

@@ -99,6 +99,15 @@ func (e *googleError) readWords(object gjson.Result) {
 	e.perDay = e.saysPerDay()
 }
 
+// setCode takes a code, be it a status, a status written as a string, or a word.
+func (e *googleError) setCode(value []byte) {
+	if n, err := strconv.Atoi(string(value)); err == nil {
+		e.code = n
+		return
+	}
+	e.word = string(value)
+}
+
 // minors stands in the names of the categories that concern children.
 const minors = "minors"
 

@@ -17,8 +17,9 @@ import (
 // the handler, and the transport for a reverse_proxy.
 type Options struct {
 	// What to send for the four harm categories that can be configured, where
-	// the client sets nothing. Default: BLOCK_NONE for each. (What Google
-	// applies to a request without settings is OFF on current models.)
+	// the client sets nothing; their names may be short, such as HARASSMENT.
+	// Default: BLOCK_NONE for each. (What Google applies to a request without
+	// settings is OFF on current models.)
 	SafetySettings []SafetySetting `json:"safety_settings,omitempty"`
 
 	// What to ask image models for where the client asks for nothing: TEXT,
@@ -31,8 +32,10 @@ type Options struct {
 	ImageModels []string `json:"image_models,omitempty"`
 
 	// Other names for models, for clients that know a model by its nickname only.
-	// Where a pattern is for models, either name matches. Default, beneath the ones given: nano-banana is gemini-2.5-flash-image,
-	// nano-banana-2 gemini-3.1-flash-image, nano-banana-pro gemini-3-pro-image.
+	// Where a pattern is for models, either name matches. Default, in addition to
+	// those given: nano-banana is gemini-2.5-flash-image, nano-banana-2 is
+	// gemini-3.1-flash-image, and nano-banana-pro is gemini-3-pro-image. One that
+	// is given takes the place of a default of the same name.
 	Aliases []Alias `json:"aliases,omitempty"`
 
 	// Whether requests are completed: `missing` adds what is missing, `off`
@@ -120,10 +123,10 @@ type Retry struct {
 	// second last 1 to 1.2 seconds. No wait is shortened.
 	Jitter *float64 `json:"jitter,omitempty"`
 
-	// How long after its arrival a call may still be tried again, above zero.
-	// It never goes past what the client allows in its x-server-timeout header.
-	// An attempt or a wait that cannot end in time is not begun. Default: 3
-	// minutes.
+	// How long after its arrival a call must have its verdict, above zero: an
+	// attempt without one is broken off then, and an attempt or a wait that
+	// cannot end in time is not begun. It never goes past what the client allows
+	// in its x-server-timeout header. Default: 3 minutes.
 	Deadline caddy.Duration `json:"deadline,omitempty"`
 
 	// How many retries all calls together may cause.
@@ -219,6 +222,9 @@ const (
 )
 
 func (o *Options) setDefaults() {
+	for i := range o.SafetySettings {
+		o.SafetySettings[i].Category = fullCategory(o.SafetySettings[i].Category)
+	}
 	o.settings = completeSettings(o.SafetySettings)
 	if o.ResponseModalities == nil {
 		o.ResponseModalities = defaultModalities

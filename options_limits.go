@@ -13,18 +13,19 @@ type RateLimit struct {
 	// for. The first block that matches applies.
 	Match string `json:"match"`
 
-	// Requests per minute: no more are sent in any 60 seconds. Default: no limit.
+	// Requests per minute, 1 to 1e12: no more are sent in any 60 seconds. Default:
+	// no limit.
 	RPM int64 `json:"rpm,omitempty"`
 
-	// Input tokens per minute. They are estimated before a call, and settled by
-	// the promptTokenCount of its answer. Default: no limit.
+	// Input tokens per minute, 1 to 1e12. They are estimated before a call, and
+	// settled by the promptTokenCount of its answer. Default: no limit.
 	TPM int64 `json:"tpm,omitempty"`
 
-	// Requests per day, from midnight to midnight Pacific time. Default: no
-	// limit.
+	// Requests per day, 1 to 1e12, from midnight to midnight Pacific time.
+	// Default: no limit.
 	RPD int64 `json:"rpd,omitempty"`
 
-	// Images per minute: those asked for, or more if more are delivered.
+	// Images per minute, 1 to 1e12: those asked for, or more if more come.
 	// Default: no limit.
 	IPM int64 `json:"ipm,omitempty"`
 
@@ -34,8 +35,8 @@ type RateLimit struct {
 	Burst int64 `json:"burst,omitempty"`
 
 	// How long a call may wait for its turn, at most an hour; the deadline of retry
-	// ends the wait in any case. Calls wait in the order in which they came. Default: 0, which refuses a call at once when
-	// there is no room for it.
+	// ends the wait in any case. Calls wait in the order in which they came.
+	// Default: 0, which refuses a call at once when there is no room for it.
 	Queue caddy.Duration `json:"queue,omitempty"`
 
 	// What counts apart within a project, e.g. `{http.request.header.X-Tenant}`:

@@ -53,6 +53,32 @@ func TestZerosStay(t *testing.T) {
 	}
 }
 
+// JSON knows a category by its short name as well, as the Caddyfile does, and errors
+// recommend.
+func TestShortNamesOfCategories(t *testing.T) {
+	for _, category := range []string{"HARASSMENT", "HARM_CATEGORY_HARASSMENT"} {
+		o := &Options{SafetySettings: []SafetySetting{{Category: category, Threshold: "OFF"}}}
+		o.setDefaults()
+		if err := o.check(); err != nil {
+			t.Errorf("%s: %v", category, err)
+		}
+		want := []SafetySetting{
+			{"HARM_CATEGORY_HARASSMENT", "OFF"},
+			{"HARM_CATEGORY_HATE_SPEECH", "BLOCK_NONE"},
+			{"HARM_CATEGORY_SEXUALLY_EXPLICIT", "BLOCK_NONE"},
+			{"HARM_CATEGORY_DANGEROUS_CONTENT", "BLOCK_NONE"},
+		}
+		if !slices.Equal(o.settings, want) {
+			t.Errorf("%s: %v is sent", category, o.settings)
+		}
+	}
+	o := &Options{SafetySettings: []SafetySetting{{Category: "harassment", Threshold: "OFF"}}}
+	o.setDefaults()
+	if err := o.check(); err == nil {
+		t.Error("a name in small letters, which Google does not know, is accepted")
+	}
+}
+
 func TestLongFirstWaitNeedsNoSecondValue(t *testing.T) {
 	o := &Options{Retry: &Retry{Backoff: Backoff{Initial: caddy.Duration(time.Minute)}}}
 	o.setDefaults()

@@ -19,8 +19,8 @@ import (
 
 // Upstream is a place that answers calls.
 type Upstream struct {
-	// What it is called in logs, metrics and headers: letters, digits, dashes
-	// and underscores.
+	// What it is called in logs, metrics and headers: up to 64 letters, digits,
+	// dashes and underscores.
 	Name string `json:"name"`
 
 	// Its base URL, http or https; a path is put before the path of every
@@ -127,8 +127,9 @@ type Price struct {
 	// is asked for.
 	Match string `json:"match"`
 
-	// The price of one delivered image in USD, 0 or more. Tokens cost nothing
-	// apart from it, and an answer without images nothing at all.
+	// The price of one image in USD, 0 or more, whether or not it could be
+	// delivered. Tokens cost nothing apart from it, and an answer without images
+	// nothing at all.
 	USDPerImage float64 `json:"usd_per_image"`
 }
 

@@ -25,6 +25,10 @@ func (p pacing) backoff(n int) time.Duration {
 	return p.max
 }
 
+// maxCooldown bounds what an upstream can announce. A daily quota is never
+// further away.
+const maxCooldown = 24 * time.Hour
+
 // maxJitter is enough to keep the calls that wait for one moment from arriving in
 // one second; a fifth of an hour would only be lost.
 const maxJitter = 5 * time.Second

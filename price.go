@@ -5,6 +5,7 @@ package gemini
 import (
 	"errors"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -45,7 +46,7 @@ func (n *nanoUSD) UnmarshalJSON(number []byte) error {
 // answered is what the price of an answer depends on.
 type answered struct {
 	usage  usage
-	images int // that were delivered
+	images int // that were made; not all of them may have been delivered
 	// isStopped is set if a filter of Google's has stopped the answer (see
 	// facts.stopped), not if an image is missing for another reason: a stream that
 	// just ended without its image has been charged for it (wire §3).
@@ -142,6 +143,11 @@ func (p priceList) cost(model string, a answered) (cost nanoUSD, isKnown bool) {
 		}
 	}
 	return 0, false
+}
+
+// covers tells that there is a price for a model, which does not go by tokens.
+func (p priceList) covers(model string) bool {
+	return slices.ContainsFunc(p, func(rule Price) bool { return matches(rule.Match, model) })
 }
 
 func (l *listPrice) cost(used usage, images int64) nanoUSD {

@@ -17,7 +17,7 @@ func (t *trip) weigh() error {
 		if s.rule == nil {
 			continue
 		}
-		if !known && s.rule.needsBody(&t.x.call) {
+		if !known && s.rule.needsBody() {
 			if err := t.x.body.readAll(); err != nil {
 				return err
 			}
@@ -43,7 +43,7 @@ func (t *trip) slot(l *leg, ready, now time.Time) (at time.Time, isSoon bool) {
 	t.findGate(l, now)
 	if kind, ok := l.bounds.beyond(&l.demand); ok {
 		l.cause = causeOf(kind)
-		return ready, false
+		return ready.Add(maxCooldown), false // never, which is longer than any wait
 	}
 	at, kind := l.gate.ready(&l.demand, &l.bounds, ready, now)
 	if kind != limitNone {
@@ -215,15 +215,15 @@ func (t *trip) isPaused(s *station, at *seat) bool {
 // refusal is why a call could not take a leg.
 func (t *trip) refusal(l *leg) *refusal {
 	r := &refusal{cause: cmp.Or(l.cause, causeLimited), upstream: l.name, project: l.project, model: l.model, delay: l.wait}
-	if l.gate == nil || l.cause > causeRPD {
+	if l.gate == nil || r.cause > causeRPD {
 		return r
 	}
-	r.value = l.bounds.most[l.cause-causeRPM]
+	r.value = l.bounds.most[r.cause-causeRPM]
 	_, r.isTooMuch = l.bounds.beyond(&l.demand)
 	return r
 }
 
 // needsBody tells that the body says what a call takes of the limits.
-func (r *limitRule) needsBody(c *call) bool {
-	return r.bounds.most[limitTPM] > 0 || r.bounds.most[limitIPM] > 0 && !c.completable()
+func (r *limitRule) needsBody() bool {
+	return r.bounds.most[limitTPM] > 0 || r.bounds.most[limitIPM] > 0
 }

@@ -213,7 +213,7 @@ func TestClientLeavesTheQueue(t *testing.T) {
 	if got := j.story(prompt, func(r *http.Request) { *r = *r.WithContext(ctx) }); got != " = 0" {
 		t.Errorf("%s, want nothing", got)
 	}
-	if views := j.gateFor().views(j.clock); len(views) != 1 || views[0].Waiting != 0 {
+	if views := j.gateFor().views(j.limits[0].bounds, j.clock); len(views) != 1 || views[0].Waiting != 0 {
 		t.Errorf("%+v, want nobody waiting", views)
 	}
 }

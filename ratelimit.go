@@ -23,13 +23,13 @@ type limitRule struct {
 	isSecret bool
 }
 
-var credentialPlaceholder = regexp.MustCompile(`(?i)\{http\.request\.(header\.(authorization|cookie|x-goog-api-key)|cookie\.|uri|orig_uri)`)
+var credentialPlaceholder = regexp.MustCompile(`(?i)\{http\.request\.(header\.([a-z-]*(authorization|api-key)|cookie)|cookie\.|uri|orig_uri)`)
 
 // rule makes a block of the configuration ready for use. A burst that is the
 // whole rpm is none: the minute that slides sees to that.
 func (l RateLimit) rule() *limitRule {
 	r := &limitRule{match: l.Match, queue: time.Duration(l.Queue), key: l.Key, isSecret: credentialPlaceholder.MatchString(l.Key)}
-	r.bounds.most = demand{limitRPM: l.RPM, limitTPM: l.TPM, limitIPM: l.IPM, limitRPD: l.RPD}
+	r.bounds.rule, r.bounds.most = r, demand{limitRPM: l.RPM, limitTPM: l.TPM, limitIPM: l.IPM, limitRPD: l.RPD}
 	if l.Burst < l.RPM {
 		r.bounds.burst = l.Burst
 	}
@@ -201,13 +201,83 @@ type limitView struct {
 	ResetsAt *time.Time `json:"resets_at"` // when nothing of it will be used any more; nil if nothing is
 }
 
-// views are the limits of all gates, in order.
-func (s *gates) views(now time.Time) (all []limitView) {
-	list := s.list()
+// limitViews are the limits of all gates, in order, as the gateways at work have
+// them: what a reload has removed is gone.
+func (m *memories) limitViews(now time.Time) (all []limitView) {
+	live, list := m.liveGateways(), m.gates.list()
 	for _, id := range slices.SortedFunc(maps.Keys(list), func(a, b gateID) int {
 		return cmp.Or(cmp.Compare(a.scope, b.scope), cmp.Compare(a.key, b.key))
 	}) {
-		all = append(all, list[id].views(now)...)
+		g := list[id]
+		if rule := currentRule(live, g.lastRule(), id.scope, g.name.model); rule != nil {
+			all = append(all, g.views(m.boundsOf(rule, id.scope, now), now)...)
+		}
+	}
+	return all
+}
+
+// currentRule is the rule that the last call of a gate went by or, after a reload, the
+// one that has taken its place; nil if none has, or there was no call. Where projects are
+// split otherwise since, the counts of before are over.
+func currentRule(live []*gateway, last *limitRule, scope, model string) *limitRule {
+	if last == nil || slices.ContainsFunc(live, func(g *gateway) bool { return slices.Contains(g.router.limits, last) }) {
+		return last
+	}
+	for _, g := range live {
+		if rule := g.router.successor(last, model); rule != nil && rule.key == last.key && g.router.serves(scope) {
+			return rule
+		}
+	}
+	return nil
+}
+
+// successor is the first rule for a model that an upstream is asked for, or for names
+// that another rule was for: nothing but its glob tells what the client has named.
+func (r *router) successor(of *limitRule, model string) *limitRule {
+	i := slices.IndexFunc(r.limits, func(rule *limitRule) bool {
+		return matches(rule.match, model) || rule.match == of.match || matches(rule.match, of.match)
+	})
+	if i < 0 {
+		return nil
+	}
+	return r.limits[i]
+}
+
+// serves tells whether calls are sent under the account of a scope. One that is a
+// hash may be anybody's.
+func (r *router) serves(scope string) bool {
+	account, _, isPlain := strings.Cut(scope, "\n")
+	return !isPlain || slices.ContainsFunc(r.upstreams, func(u *upstream) bool { return u.owns(account) })
+}
+
+// lastRule is that of the last call.
+func (g *gate) lastRule() *limitRule {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.rule
+}
+
+// views are limits, and how much of them is used.
+func (g *gate) views(b bounds, now time.Time) (all []limitView) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now = g.turnTo(now)
+	today := g.calendar.day(now)
+	for i, most := range b.most {
+		if most == 0 {
+			continue
+		}
+		v := limitView{
+			Project: g.name.project, Model: g.name.model, Key: g.name.key, Limit: limitNames[i],
+			Value: most, Waiting: len(g.line) - g.through,
+		}
+		switch {
+		case limitKind(i) == limitRPD:
+			v.Used, v.ResetsAt = g.countOf(&g.passed, today), new(today.ends.UTC())
+		case g.through > 0:
+			v.Used, v.ResetsAt = g.passed.counts[i].sum, new(g.line[g.through-1].at.Add(window).UTC())
+		}
+		all = append(all, v)
 	}
 	return all
 }
@@ -218,14 +288,19 @@ type learned struct{ most int64 }
 // learnedKey is where a limit of a project and model is kept.
 func learnedKey(scope string, kind limitKind) string { return scope + "\n" + limitNames[kind] }
 
-// boundsOf are the limits of a rule, or what an upstream has said to be less.
+// boundsOf are the limits of a rule as they are now.
 func (r *router) boundsOf(rule *limitRule, scope string, now time.Time) bounds {
+	return r.state.boundsOf(rule, scope, now)
+}
+
+// boundsOf are the limits of a rule, or what an upstream has said to be less.
+func (m *memories) boundsOf(rule *limitRule, scope string, now time.Time) bounds {
 	b := rule.bounds
-	if r.state.learned.isEmpty() {
+	if m.learned.isEmpty() {
 		return b
 	}
 	for i := range b.most {
-		if known, ok := r.state.learned.get(learnedKey(scope, limitKind(i)), now); ok {
+		if known, ok := m.learned.get(learnedKey(scope, limitKind(i)), now); ok {
 			b.lower(limitKind(i), known.most)
 		}
 	}

@@ -3,9 +3,11 @@
 package gemini
 
 import (
+	"fmt"
 	"net/http"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -33,6 +35,20 @@ func TestRuleForAModel(t *testing.T) {
 		rule := r.ruleFor(c.model, c.mapped)
 		if rule == nil && c.want != 0 || rule != nil && rule.bounds.most[limitRPM] != c.want {
 			t.Errorf("%s as %s: %+v, want rpm %d", c.model, c.mapped, rule, c.want)
+		}
+	}
+}
+
+// What may be a credential is not shown.
+func TestSecretKeysOfLimits(t *testing.T) {
+	for key, want := range map[string]bool{
+		"{http.request.header.X-Api-Key}": true, "{http.request.header.api-key}": true, "{http.request.header.X-Goog-Api-Key}": true,
+		"{http.request.header.Authorization}": true, "{http.request.header.Proxy-Authorization}": true, "{http.request.header.Cookie}": true,
+		"team-{http.request.cookie.session}": true, "{http.request.uri.query.key}": true, "{http.request.orig_uri}": true,
+		"{http.request.header.X-Tenant}": false, "{http.request.remote.host}": false, "{tenant}": false, "": false,
+	} {
+		if got := (RateLimit{RPM: 10, Key: key}).rule().isSecret; got != want {
+			t.Errorf("%q is secret: %t, want %t", key, got, want)
 		}
 	}
 }
@@ -81,19 +97,19 @@ func TestKindOfAQuota(t *testing.T) {
 func TestLearnedLimits(t *testing.T) {
 	j := newJourney(t, under(RateLimit{RPM: 600, Burst: 9, RPD: 10}, 1), &upstream{name: "a"})
 	_, _, x := j.call(prompt)
-	account := seat{account: x.clientProject + "@a"}
+	rule, account := j.limits[0], seat{account: x.clientProject + "@a"}
 	now := func() bounds {
-		return j.boundsOf(j.limits[0], scope(&station{model: "gemini-3-pro-image"}, &account), j.clock)
+		return j.boundsOf(rule, scope(&station{model: "gemini-3-pro-image"}, &account), j.clock)
 	}
 	for _, c := range []struct {
 		name string
 		want bounds
 	}{
-		{"error_429_image_model_rpm.json", bounds{demand{limitRPM: 500, limitRPD: 10}, 9}},
-		{"error_429_free_tier_per_day_short_delay.json", bounds{demand{limitRPM: 500, limitRPD: 10}, 9}}, // its 20 are above ours
-		{"error_429_paid_input_tokens_per_minute.json", bounds{demand{limitRPM: 500, limitRPD: 10}, 9}},  // we have no tpm
-		{"error_429_free_tier_rpm.json", bounds{demand{limitRPM: 2, limitRPD: 10}, 0}},
-		{"error_429_image_model_rpm.json", bounds{demand{limitRPM: 2, limitRPD: 10}, 0}},
+		{"error_429_image_model_rpm.json", bounds{demand{limitRPM: 500, limitRPD: 10}, 9, rule}},
+		{"error_429_free_tier_per_day_short_delay.json", bounds{demand{limitRPM: 500, limitRPD: 10}, 9, rule}}, // its 20 are above ours
+		{"error_429_paid_input_tokens_per_minute.json", bounds{demand{limitRPM: 500, limitRPD: 10}, 9, rule}},  // we have no tpm
+		{"error_429_free_tier_rpm.json", bounds{demand{limitRPM: 2, limitRPD: 10}, 0, rule}},
+		{"error_429_image_model_rpm.json", bounds{demand{limitRPM: 2, limitRPD: 10}, 0, rule}},
 	} {
 		j.plays["a"] = []scene{{status: http.StatusTooManyRequests, body: string(fixture(t, c.name))}}
 		j.clock = j.clock.Add(2 * time.Minute)
@@ -106,6 +122,69 @@ func TestLearnedLimits(t *testing.T) {
 	j.clock = j.state.calendar.day(j.clock).ends
 	if got, want := now(), j.limits[0].bounds; got != want {
 		t.Errorf("on the next day: %+v, want %+v", got, want)
+	}
+}
+
+// What the status page and metrics say of limits is what the configuration says that is
+// at work, whichever one the last call went by.
+func TestLimitsAreThoseAtWork(t *testing.T) {
+	any100, few10 := RateLimit{Match: "*", RPM: 100}, RateLimit{Match: "real-*", RPM: 10}
+	for name, c := range map[string]struct {
+		before, after []RateLimit
+		upstream      string // afterwards
+		want          string
+	}{
+		"as before":           {[]RateLimit{any100}, []RateLimit{any100}, "google studio", "rpm 100"},
+		"removed":             {[]RateLimit{any100}, nil, "google studio", ""},
+		"for other models":    {[]RateLimit{any100}, []RateLimit{{Match: "imagen-*", RPM: 5}}, "google studio", ""},
+		"raised":              {[]RateLimit{any100}, []RateLimit{{Match: "*", RPM: 500}}, "google studio", "rpm 500"},
+		"above what was told": {[]RateLimit{any100}, []RateLimit{{Match: "*", RPM: 500, IPM: 9}}, "google studio", "rpm 500 ipm 7"},
+		"another kind":        {[]RateLimit{any100}, []RateLimit{{Match: "*", RPD: 500}}, "google studio", "rpd 500"},
+		"one before it":       {[]RateLimit{any100}, []RateLimit{few10, any100}, "google studio", "rpm 10"},
+		"of what was named":   {[]RateLimit{{Match: "ali[as]s-*", RPM: 3}}, []RateLimit{{Match: "ali[as]s-*", RPM: 4}}, "google studio", "rpm 4"},
+		"of more than that":   {[]RateLimit{{Match: "alias-*", RPM: 3}}, []RateLimit{{Match: "alia*", RPM: 4}}, "google studio", "rpm 4"},
+		"split":               {[]RateLimit{any100}, []RateLimit{{Match: "*", Key: "{http.request.header.X-Tenant}", RPM: 100}}, "google studio", ""},
+		"another project":     {[]RateLimit{any100}, []RateLimit{any100}, "google press", ""},
+		"any project":         {[]RateLimit{any100}, []RateLimit{any100}, "google", "rpm 100"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, id := newMemories(), gateID{scope: "studio\nreal-model"}
+			m.learned.put(learnedKey(id.scope, limitIPM), learned{7}, midday.Add(time.Hour), midday)
+			g := m.gates.at(id, gateName{"studio", "real-model", ""}, midday)
+			before := limitedAtWork(m, "google studio", c.before)
+			m.shows(t, "before any call", "")
+			g.admit(&once, &before.router.limits[0].bounds, midday)
+			m.shows(t, "before the reload", fmt.Sprint("rpm ", c.before[0].RPM))
+			limitedAtWork(m, c.upstream, c.after)
+			m.shows(t, "while both are at work", fmt.Sprint("rpm ", c.before[0].RPM))
+			m.remove(before)
+			m.shows(t, "after the reload", c.want)
+		})
+	}
+}
+
+// limitedAtWork is a gateway with limits, for an upstream whose key is of a project that
+// is its account as well.
+func limitedAtWork(m *memories, upstream string, limits []RateLimit) *gateway {
+	g := atWork(m, "m", upstream)
+	for _, k := range g.router.upstreams[0].keys {
+		k.account = k.project
+	}
+	for _, l := range limits {
+		g.router.limits = append(g.router.limits, l.rule())
+	}
+	return g
+}
+
+// shows holds the limits of the status page, such as "rpm 10 rpd 200", against others.
+func (m *memories) shows(t *testing.T, when, want string) {
+	t.Helper()
+	var all []string
+	for _, v := range m.limitViews(midday) {
+		all = append(all, fmt.Sprint(v.Limit, " ", v.Value))
+	}
+	if got := strings.Join(all, " "); got != want {
+		t.Errorf("%s: limits %q, want %q", when, got, want)
 	}
 }
 

@@ -36,6 +36,16 @@ func (t *trip) mayTake(s *station, at *seat) bool {
 	return s.acceptBlocked && t.pin == nil && !slices.Contains(t.blockedBy, at.account)
 }
 
+// isOpen tells whether the call may go to an account: it has not blocked the prompt,
+// and is not paused.
+func (t *trip) isOpen(s *station, at *seat) bool { return t.mayTake(s, at) && !t.isPaused(s, at) }
+
+// canUse is isOpen for a key of the account, which may have been rejected or be of
+// another project than the one where the call belongs.
+func (t *trip) canUse(s *station, at *seat) bool {
+	return !at.spent && t.pin.allowsKey(at.key) && t.isOpen(s, at)
+}
+
 // seats calls f for each account that the call could be sent to.
 func (t *trip) seats(f func(s *station, at *seat)) {
 	for i := range t.stations {
@@ -71,8 +81,8 @@ func (t *trip) recallBlocks() error {
 	return nil
 }
 
-// recallLately looks again, after a wait or an attempt: the same prompt may have been blocked in
-// another call. It tells whether it has not.
+// recallLately looks again, after a wait or an attempt: the same prompt may have
+// been blocked in another call. It tells whether it has not.
 func (t *trip) recallLately() bool {
 	if !t.isSuspect() || t.x.body.readAll() != nil {
 		return true
@@ -212,7 +222,7 @@ func isGuarded(v verdict) bool {
 	return v.class == classForbidden || v.class == classBlocked && (v.stage == stagePrompt || guarded[v.reason])
 }
 
-var guarded = map[string]bool{"SAFETY": true, reasonImageSafety: true, reasonContentFilter: true}
+var guarded = map[string]bool{"SAFETY": true, reasonImageSafety: true, reasonContentFilter: true, "CONTENT_BLOCKED": true}
 
 // prints computes the prints of a phrasing, once for upstreams that get the same.
 type prints struct {

@@ -34,10 +34,15 @@ func (x *exchange) turn(u *upstream, sent *url.URL, res *http.Response) bool {
 }
 
 // pathBehind is the escaped path behind the prefix of an upstream, if the address is
-// one there. Two slashes would make the name of a host of what follows them.
+// one there, with the version if the prefix has it. Two slashes would make the name of a
+// host of what follows them.
 func (u *upstream) pathBehind(target *url.URL) (path string, isThere bool) {
-	path, isThere = strings.CutPrefix(target.EscapedPath(), strings.TrimSuffix(u.base.EscapedPath(), "/"))
+	prefix := strings.TrimSuffix(u.base.EscapedPath(), "/")
+	path, isThere = strings.CutPrefix(target.EscapedPath(), prefix)
 	isThere = isThere && strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//")
+	if u.hasVersion(prefix) {
+		path = openAIVersion + path
+	}
 	return path, isThere && originOf(target) == originOf(u.base)
 }
 

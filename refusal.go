@@ -80,11 +80,12 @@ var causes = [...]struct {
 	},
 }
 
-// attempt is what becomes of the call.
+// attempt is what becomes of the call. It has not been made: the upstream is the one
+// that was meant.
 func (r *refusal) attempt() *attempt {
 	told := causes[r.cause]
 	a := &attempt{
-		project: r.project, refusal: r, status: http.StatusTooManyRequests,
+		upstream: r.upstream, project: r.project, refusal: r, status: http.StatusTooManyRequests,
 		verdict: verdict{class: told.class, reason: told.reason}, detail: told.said,
 	}
 	if r.cause <= causeRPD {

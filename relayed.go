@@ -86,7 +86,7 @@ func (t *trip) lateBlock(a *attempt) func() []byte {
 // setForm makes the headers fit a body that is another one, of unknown length.
 func setForm(res *http.Response, isEvents bool) {
 	dropHeaders(res.Header, ofBody|ofAccount)
-	kind := contentType
+	kind := jsonContentType
 	if isEvents {
 		kind = "text/event-stream"
 	}
@@ -98,7 +98,7 @@ func setForm(res *http.Response, isEvents bool) {
 // stood inside a 200 has been put into Google's with it.
 func (t *trip) restate(a *attempt, l *leg) {
 	isOpenAI := t.x.call.surface == surfaceOpenAI
-	wasOpenAI := l.format == formatOpenAI && a.received != http.StatusOK
+	wasOpenAI := l.format == formatOpenAI && !isAnswer(a.received)
 	if l.way <= wayAsIs || isOpenAI == wasOpenAI {
 		return
 	}

@@ -5,7 +5,6 @@ package gemini
 import (
 	"cmp"
 	"net/http"
-	"strconv"
 	"strings"
 )
 
@@ -51,14 +50,6 @@ func (u usage) native(inputs inputTally) *nativeUsage {
 type answerFault struct {
 	isTold bool
 	googleError
-}
-
-func (f *answerFault) setCode(value []byte) {
-	if n, err := strconv.Atoi(string(value)); err == nil {
-		f.code = n
-		return
-	}
-	f.word = string(value)
 }
 
 // error is what has been told, with the status that it would have had alone. What

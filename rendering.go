@@ -26,7 +26,7 @@ type rendering struct {
 }
 
 // isOther tells a rendering that differs by upstream.
-func (d *rendering) isOther() bool { return d.layout != nil || d.inDialect }
+func (rd *rendering) isOther() bool { return rd.layout != nil || rd.inDialect }
 
 // additions are kinds of what is added to a request.
 type additions uint8
@@ -63,25 +63,25 @@ type slot struct {
 }
 
 // resolve says what becomes of slots that were found together.
-func (d *rendering) resolve(slots []slot) []edit {
+func (rd *rendering) resolve(slots []slot) []edit {
 	edits := make([]edit, 0, len(slots))
-	d.each(slots, func(e edit) { edits = append(edits, e) })
+	rd.each(slots, func(e edit) { edits = append(edits, e) })
 	return edits
 }
 
 // each goes through what becomes of slots.
-func (d *rendering) each(slots []slot, do func(edit)) {
+func (rd *rendering) each(slots []slot, do func(edit)) {
 	before := int64(-1) // where the last edit is
 	for _, s := range slots {
 		insert := s.insert
 		switch {
 		case s.kind == 0:
-			if insert = d.rename(s.model); insert == nil {
+			if insert = rd.rename(s.model); insert == nil {
 				continue
 			}
-		case s.kind&d.omit != 0:
+		case s.kind&rd.omit != 0:
 			continue
-		case (s.joins || slices.Contains(d.emptied, s.at)) && before != s.at:
+		case (s.joins || slices.Contains(rd.emptied, s.at)) && before != s.at:
 			insert = insert[len(","):]
 		}
 		do(edit{s.at, s.remove, insert})
@@ -91,11 +91,11 @@ func (d *rendering) each(slots []slot, do func(edit)) {
 
 // rename returns the JSON of what to ask for instead of a model, nil if it stays
 // what it is: then the client's own spelling of it stays, too.
-func (d *rendering) rename(model string) []byte {
-	if d.model == nil {
+func (rd *rendering) rename(model string) []byte {
+	if rd.model == nil {
 		return nil
 	}
-	name := d.model(model)
+	name := rd.model(model)
 	if name == model {
 		return nil
 	}
@@ -103,9 +103,9 @@ func (d *rendering) rename(model string) []byte {
 }
 
 // growth is by how much a rendering lengthens a body.
-func (d *rendering) growth(slots []slot) int64 {
-	n := lengthened(d.edits)
-	d.each(slots, func(e edit) { n += e.growth() })
+func (rd *rendering) growth(slots []slot) int64 {
+	n := lengthened(rd.edits)
+	rd.each(slots, func(e edit) { n += e.growth() })
 	return n
 }
 

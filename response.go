@@ -28,9 +28,6 @@ func (x *exchange) response(in *http.Request) *http.Response {
 	e := x.error(x.verdict, x.status)
 	e.isCut = x.body != nil && errors.Is(x.body.err(), errLate)
 	e.detail, e.refusal, e.foreign = x.detail, x.refusal, x.foreign
-	if x.refusal != nil {
-		e.upstream = x.refusal.upstream // that was meant
-	}
 	return x.finished(e.response(x.call.surface), in)
 }
 
@@ -82,7 +79,7 @@ func (e *apiError) late(s surface) []byte {
 func (e *apiError) response(s surface) *http.Response {
 	body := e.body(s)
 	header := http.Header{
-		"Content-Type":   {contentType},
+		"Content-Type":   {jsonContentType},
 		"Content-Length": {strconv.Itoa(len(body))},
 		"X-Should-Retry": {"false"}, // stops openai's clients from sending it again (wire §8)
 	}
@@ -108,7 +105,7 @@ func (e *apiError) response(s surface) *http.Response {
 // proxyStatus is this hop's entry in the Proxy-Status field (RFC 9209).
 func (x *exchange) proxyStatus() string {
 	entry := append(make([]byte, 0, 128), errorDomain...)
-	if x.upstream != "" {
+	if x.upstream != "" && x.refusal == nil { // else it is not where the call went
 		entry = strconv.AppendQuote(append(entry, "; next-hop="...), x.upstream)
 	}
 	if x.received > 0 {

@@ -368,7 +368,5 @@ func (c *completer) spelling(name []byte) {
 const noteMisplaced = "safetySettings inside generationConfig"
 
 func (c *completer) note(text string) {
-	if !slices.Contains(c.found.notes, text) {
-		c.found.notes = append(c.found.notes, text)
-	}
+	c.found.notes = appendNew(c.found.notes, text)
 }

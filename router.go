@@ -243,44 +243,53 @@ func (r *router) travel(in *http.Request, x *exchange) (err error) {
 		}
 	}()
 	r.budget.call(r.now())
-	for {
-		next, ok := t.depart()
-		if !ok {
-			break
-		}
-		l := next
-		ready, err := t.embark(&l)
-		if err != nil && x.left() == nil {
-			t.spoilt(errLate)
-			break
-		}
-		if err != nil {
+	for l, ok := t.depart(); ok; l, ok = t.depart() {
+		if err := t.ride(in, l); err != nil {
 			return err
-		}
-		if !ready {
-			if l.repaired != "" {
-				t.again = &l
-			}
-			continue
-		}
-		a := t.visit(in, &l)
-		x.keep(a, &l)
-		t.learn(&l, a)
-		if err := x.left(); err != nil {
-			a.deserted()
-			return err
-		}
-		if err := t.hearRest(); err != nil {
-			t.spoilt(err)
 		}
 	}
-	if !t.isInTime(0, r.now()) {
-		x.body.expire(func() {}) // nobody waits for the rest any more
+	return t.arrive()
+}
+
+// ride makes one attempt, unless its place has gone to others meanwhile. It fails
+// only when the client has left.
+func (t *trip) ride(in *http.Request, l leg) error {
+	isUnderWay, err := t.embark(&l)
+	switch {
+	case err != nil && t.x.left() == nil:
+		t.spoilt(errLate)
+		return nil
+	case err != nil:
+		return err
+	case !isUnderWay:
+		if l.repaired != "" {
+			t.again = &l
+		}
+		return nil
+	}
+	a := t.visit(in, &l)
+	t.x.keep(a, &l)
+	t.learn(&l, a)
+	if err := t.x.left(); err != nil {
+		a.deserted()
+		return err
+	}
+	if err := t.hearRest(); err != nil {
+		t.spoilt(err)
+	}
+	return nil
+}
+
+// arrive ends the trip, with an error of ours where no answer has come of it. It
+// fails only when the client has left.
+func (t *trip) arrive() error {
+	if !t.isInTime(0, t.now()) {
+		t.x.body.expire(func() {}) // nobody waits for the rest any more
 	}
 	if t.isSpoilt {
-		return x.left()
+		return t.x.left()
 	}
-	if x.attempts == 0 || t.repeat != nil && x.verdict.class == classRepairable {
+	if t.x.attempts == 0 || t.repeat != nil && t.x.verdict.class == classRepairable {
 		t.refuse()
 	}
 	return nil

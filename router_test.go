@@ -329,7 +329,7 @@ func TestRouterPassesAnErrorInsideA200OnAsItIs(t *testing.T) {
 	if got.status != 429 || got.body != limited || got.header.Get("Retry-After") != "34" {
 		t.Errorf("client got %d, Retry-After %q: %s", got.status, got.header.Get("Retry-After"), got.body)
 	}
-	if got.x.verdict.class != classLimited || got.header.Get("Content-Type") != contentType {
+	if got.x.verdict.class != classLimited || got.header.Get("Content-Type") != jsonContentType {
 		t.Errorf("verdict %v, headers %v", got.x.verdict, got.header)
 	}
 }

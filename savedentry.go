@@ -52,14 +52,18 @@ func (m *memories) savedBlocks(now time.Time) (all []savedBlock) {
 	return all
 }
 
-func (e savedBlock) check(now time.Time) error {
+// check takes blocks however long they last: what must not be sent again has to be
+// known when a clock that is behind has been set.
+func (e savedBlock) check(time.Time) error {
 	switch {
 	case e.Account == "" || len(e.Strong) != 16:
 		return errors.New("no prompt")
 	case !e.Class.isBlock() || e.Reason == "" || e.Reason != asWord(e.Reason) || e.Stage != stagePrompt && e.Stage != stageOutput:
 		return errors.New("no block")
+	case !e.Until.isTime():
+		return errNoTime
 	}
-	return e.Until.check(now)
+	return nil
 }
 
 type savedCooldown struct {
@@ -96,8 +100,9 @@ func (m *memories) savedRejected(now time.Time) (all []savedKey) {
 
 func (e savedKey) check(now time.Time) error { return e.Until.check(now) }
 
-// horizon is how far ahead a time may be: guard lasts for 60 days at the most,
-// and a daily quota until midnight.
+// horizon is how far ahead a time may be that keeps calls away, and for how long a reset
+// is remembered: a daily quota lasts until midnight, guard for 60 days at the most, and
+// clocks differ. What is left out for being further ahead, the upstream says again.
 const horizon = 100 * 24 * time.Hour
 
 // unixTime is a time in whole seconds.
@@ -109,9 +114,19 @@ func unixTimeOf(t time.Time) unixTime { return unixTime(t.Add(time.Second - 1).U
 
 func (t unixTime) time() time.Time { return time.Unix(int64(t), 0) }
 
+// lastTime is the last that has a year of four digits.
+const lastTime unixTime = 253402300799
+
+func (t unixTime) isTime() bool { return t > 0 && t <= lastTime }
+
+var errNoTime = errors.New("no time")
+
 func (t unixTime) check(now time.Time) error {
-	if t <= 0 || t > unixTimeOf(now.Add(horizon)) {
-		return errors.New("absurd time")
+	switch {
+	case !t.isTime():
+		return errNoTime
+	case t.time().After(now.Add(horizon)):
+		return errAhead
 	}
 	return nil
 }

@@ -25,11 +25,11 @@ type savedFile struct {
 	key    string                                  // in the storage
 	encode func(now time.Time) ([]byte, error)     // nil if there is nothing to save
 	adopt  func(saved []byte, now time.Time) error // takes over a whole file or nothing of it
-	poke   func()                                  // wakes the saver
 
-	stale  atomic.Bool // has to be saved
-	unread bool        // has yet to be loaded
-	seen   [32]byte    // hash of what has been taken over or written last
+	stale  atomic.Bool       // has to be saved
+	unread bool              // has yet to be loaded
+	seen   [32]byte          // hash of what has been taken over or written last
+	stamp  certmagic.KeyInfo // of what has been taken over last
 }
 
 const (
@@ -41,13 +41,26 @@ const (
 	maxEntries = 4 * (maxSoftBlocks + maxHardBlocks)
 )
 
-// errForeign is a file that this version of the module has not written.
-var errForeign = errors.New("damaged, or not a file of this version")
+var (
+	// errForeign is a file that this version of the module has not written.
+	errForeign = errors.New("damaged, or not a file of this version")
+	// errAhead is an entry of a time that is too far ahead: a clock is wrong, this
+	// one or that of who has written it. It is left out, and says nothing about the
+	// rest of its file.
+	errAhead = errors.New("too far ahead")
+)
 
 // touch says that the memory has changed.
-func (f *savedFile) touch() {
-	f.stale.Store(true)
-	f.poke()
+func (f *savedFile) touch() { f.stale.Store(true) }
+
+// readNew is read for a file that may be as it was, which the storage can tell for less.
+func (f *savedFile) readNew(ctx context.Context, storage certmagic.Storage) error {
+	info, err := storage.Stat(ctx, f.key)
+	if err == nil && !info.Modified.IsZero() && info.Modified.Equal(f.stamp.Modified) && info.Size == f.stamp.Size {
+		return nil
+	}
+	_, err = f.read(ctx, storage)
+	return err
 }
 
 // read returns what the storage holds, and takes over what others have added.
@@ -74,6 +87,7 @@ func (f *savedFile) read(ctx context.Context, storage certmagic.Storage) ([]byte
 		}
 		f.seen = sum
 	}
+	f.stamp = info
 	return saved, nil
 }
 
@@ -142,7 +156,7 @@ type document[E any] struct {
 	Entries savedEntries[E] `json:"entries"`
 }
 
-// encodeEntries leaves out what it would refuse to decode.
+// encodeEntries leaves out what decodeEntries would refuse or leave out.
 func encodeEntries[E savedEntry](all []E, now time.Time) ([]byte, error) {
 	all = slices.DeleteFunc(all, func(e E) bool { return e.check(now) != nil })
 	if len(all) == 0 {
@@ -163,11 +177,11 @@ func decodeEntries[E savedEntry](saved []byte, now time.Time) ([]E, error) {
 		return nil, fmt.Errorf("%w: version %d", errForeign, d.Version)
 	}
 	for i, e := range d.Entries {
-		if err := e.check(now); err != nil {
+		if err := e.check(now); err != nil && !errors.Is(err, errAhead) {
 			return nil, fmt.Errorf("%w: entry %d: %w", errForeign, i, err)
 		}
 	}
-	return d.Entries, nil
+	return slices.DeleteFunc(d.Entries, func(e E) bool { return e.check(now) != nil }), nil
 }
 
 // savedEntries are decoded one by one, so that their number stays bounded.

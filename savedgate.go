@@ -114,11 +114,14 @@ func (e savedGate) check(now time.Time) error {
 		isSound = isSound && name == storable(name)
 	}
 	for i, k := range e.Recent {
-		isSound = isSound && k[0] > 0 && k[1] > 0 && !k.time().After(now.Add(horizon)) &&
+		isSound = isSound && k[0] > 0 && k[1] > 0 &&
 			slices.Min(k[:]) >= 0 && slices.Max(k[2:]) <= maxAmount && (i == 0 || k[1] >= e.Recent[i-1][1])
 	}
-	if !isSound {
+	switch n := len(e.Recent); {
+	case !isSound:
 		return errNoGate
+	case n > 0 && e.Recent[n-1].time().After(now.Add(horizon)):
+		return errAhead
 	}
 	return nil
 }
@@ -132,7 +135,9 @@ func (k savedTicket) time() time.Time { return time.UnixMilli(k[1]) }
 // numbers begin anew if it has given its gate up.
 func (k savedTicket) isAfter(last savedTicket) bool { return k[0] > last[0] || k[1] > last[1] }
 
-// saved is what this process has let through.
+// saved is what this process has let through. The calls are in the order of the
+// time that has passed, which that of the wall is not where the clock was set
+// back: none is saved as before the one before it.
 func (g *gate) saved(now time.Time) savedGate {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -142,9 +147,11 @@ func (g *gate) saved(now time.Time) savedGate {
 	if g.passed.day != nil && g.passed.day.name == today.name {
 		e.Today = g.passed.today
 	}
+	var at int64
 	for _, k := range g.line[max(0, g.through-maxRecent):g.through] {
 		if k.serial > 0 {
-			e.Recent = append(e.Recent, savedTicket{k.serial, k.at.UnixMilli(), k.demand[limitRPM], k.demand[limitTPM], k.demand[limitIPM]})
+			at = max(at, k.at.UnixMilli())
+			e.Recent = append(e.Recent, savedTicket{k.serial, at, k.demand[limitRPM], k.demand[limitTPM], k.demand[limitIPM]})
 		}
 	}
 	return e

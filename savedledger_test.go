@@ -152,12 +152,12 @@ func TestInstancesAddUp(t *testing.T) {
 		one.book(drawn("a", "pro"))
 		two.book(drawn("a", "pro"))
 		alarms := one.count("a", 5, 0)
-		time.Sleep(2 * saveInterval)
+		time.Sleep(3 * saveInterval)
 		one.book(drawn("a", "pro"))
 		alarms += two.count("a", 5, 0)
-		time.Sleep(2 * saveInterval)
+		time.Sleep(3 * saveInterval)
 		two.book(drawn("b", "pro")) // reads what the first has saved last
-		time.Sleep(2 * saveInterval)
+		time.Sleep(3 * saveInterval)
 		synctest.Wait()
 		if one, two := one.today(), two.today(); two[0].Attempts != 13 || len(one) != 2 || one[0].Images != 12+1 {
 			t.Errorf("expected 13 attempts for a, got\n%+v\n%+v", one, two)
@@ -180,7 +180,7 @@ func TestPauseDoesNotComeBack(t *testing.T) {
 				one, _ := instance(t, storage)
 				one.count("a", 30, 0)
 				one.blockRates.pause("a", "a", time.Now())
-				time.Sleep(2 * saveInterval)
+				time.Sleep(3 * saveInterval)
 				two, _ := instance(t, storage)
 				old := storage.file(ratesFile)
 				if !two.blockRates.isPaused("a") {
@@ -188,9 +188,9 @@ func TestPauseDoesNotComeBack(t *testing.T) {
 				}
 				one.blockRates.reset(project, time.Now())
 				two.count("b", 1, 0) // saves what it knows
-				time.Sleep(2 * saveInterval)
+				time.Sleep(3 * saveInterval)
 				two.count("b", 1, 0)
-				time.Sleep(2 * saveInterval)
+				time.Sleep(3 * saveInterval)
 				synctest.Wait()
 				if one.blockRates.isPaused("a") || two.blockRates.isPaused("a") {
 					t.Errorf("after the reset, one has a paused: %t, two: %t", one.blockRates.isPaused("a"), two.blockRates.isPaused("a"))
@@ -199,7 +199,7 @@ func TestPauseDoesNotComeBack(t *testing.T) {
 				storage.files[ratesFile] = old
 				storage.mu.Unlock()
 				two.count("b", 1, 0)
-				time.Sleep(2 * saveInterval)
+				time.Sleep(3 * saveInterval)
 				stop(t, one)
 				stop(t, two)
 				three, _ := instance(t, storage)

@@ -4,7 +4,6 @@ package gemini
 
 import (
 	"cmp"
-	"slices"
 	"strconv"
 )
 
@@ -22,6 +21,7 @@ type facts struct {
 	blockMessage string // promptFeedback.blockReasonMessage (Vertex)
 	candidates   int
 	finish       string // the last finishReason
+	finishSaid   string // its finishMessage
 	stopped      string // the gravest finishReason that is a block, and the first of those
 	stoppedSaid  string // its finishMessage
 	stoppedClass class
@@ -52,8 +52,8 @@ const maxAnswerTies = 4
 
 // tie takes down what the answer may be known by when the conversation goes on.
 func (f *facts) tie(name string) {
-	if name != "" && !slices.Contains(f.ties, name) {
-		f.ties = append(f.ties, name)
+	if name != "" {
+		f.ties = appendNew(f.ties, name)
 	}
 }
 
@@ -284,11 +284,7 @@ func (s *answerScanner) scalar(f *field, _ []byte, kind jsonKind, value []byte, 
 			s.filtered = string(value)
 		}
 	case fieldErrorCode:
-		if kind == jsonString {
-			s.problem.word = string(value)
-		} else {
-			s.problem.code, _ = strconv.Atoi(string(value))
-		}
+		s.problem.setCode(value)
 	case fieldErrorKind:
 		s.problem.kind = string(value)
 	case fieldErrorStatus:
@@ -392,8 +388,8 @@ func (s *answerScanner) endCandidate() {
 		return
 	}
 	s.ended |= bit
-	s.facts.finish = c.finish
-	if class := hardened(finishReasons[c.finish], c.said); class.isBlock() && class > s.stoppedClass {
+	s.facts.finish, s.finishSaid = c.finish, c.said
+	if class := hardened(finishReasons[c.finish], c.said); s.isOutweighedBy(c.finish, class) {
 		s.stopped, s.stoppedSaid, s.stoppedClass = c.finish, c.said, class
 	}
 }

@@ -81,8 +81,10 @@ func (r *reference) answers(v gjson.Result) {
 		r.settle(blocked)
 	case isFailure:
 		r.settle(failed)
-	case !r.expect.stream:
-		r.settle(r.withoutImage(&r.expect))
+	case !r.expect.stream: // what is well so far may be an array's first object
+		if v := r.withoutImage(&r.expect); v.class != classOK {
+			r.settle(v)
+		}
 	case r.mayGo(&r.expect):
 		r.settle(verdict{})
 	}
@@ -110,6 +112,9 @@ func camel(key string) string {
 }
 
 func (r *reference) walk(path string, v gjson.Result) {
+	if rest, isTold := strings.CutPrefix(path, ".interaction.errors"); isTold { // by an event
+		path = ".errors" + rest
+	}
 	switch {
 	case v.IsObject():
 		r.enter(path)
@@ -200,9 +205,11 @@ func (r *reference) leave(path string) {
 		}
 	case ".candidates[]", ".choices[]":
 		if r.finish = cmp.Or(r.cause, r.finish); r.finish != "" {
-			r.facts.finish = r.finish
+			r.facts.finish, r.finishSaid = r.finish, r.said
 		}
-		if c := hardened(finishReasons[r.finish], r.said); c.isBlock() && c > r.stoppedClass {
+		c := hardened(finishReasons[r.finish], r.said)
+		isGraver := c > r.stoppedClass || c == classBlocked && r.stoppedClass == c && guarded[r.finish] && !guarded[r.stopped]
+		if c.isBlock() && isGraver {
 			r.stopped, r.stoppedClass = r.finish, c
 		}
 		r.finish, r.cause, r.said = "", "", ""
@@ -289,10 +296,10 @@ func (r *reference) scalar(path string, v gjson.Result) {
 			r.filtered = word
 		}
 	case ".error.code", ".errors[].code", ".choices[].error.code":
-		if isString {
-			r.problem.word = word[:min(len(word), maxWord)]
+		if n, err := strconv.Atoi(word); err == nil {
+			r.problem.code = n
 		} else {
-			r.problem.code, _ = strconv.Atoi(v.Raw)
+			r.problem.word = word[:min(len(word), maxWord)]
 		}
 	case ".error.type", ".choices[].error.type":
 		r.problem.kind = word[:min(len(word), maxWord)]

@@ -22,6 +22,9 @@ var configurable = []string{
 	harmPrefix + "DANGEROUS_CONTENT",
 }
 
+// fullCategory is the name of a category with its prefix, which may be left out.
+func fullCategory(name string) string { return harmPrefix + strings.TrimPrefix(name, harmPrefix) }
+
 // harmThresholds are the values of HarmBlockThreshold that say something.
 var harmThresholds = []string{"BLOCK_NONE", "OFF", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "BLOCK_LOW_AND_ABOVE"}
 

@@ -177,19 +177,22 @@ func (m *memories) liveGateways() []*gateway {
 	return live
 }
 
+// allUpstreams are those of all gateways at work, the newest first.
+func (m *memories) allUpstreams() (all []*upstream) {
+	for _, g := range m.liveGateways() {
+		all = append(all, g.router.upstreams...)
+	}
+	return all
+}
+
 // liveUpstreams are those of all gateways at work, each name once: the newest.
 func (m *memories) liveUpstreams() []*upstream {
-	var live []*upstream
 	isListed := make(map[string]bool)
-	for _, g := range m.liveGateways() {
-		for _, u := range g.router.upstreams {
-			if !isListed[u.name] {
-				isListed[u.name] = true
-				live = append(live, u)
-			}
-		}
-	}
-	return live
+	return slices.DeleteFunc(m.allUpstreams(), func(u *upstream) bool {
+		was := isListed[u.name]
+		isListed[u.name] = true
+		return was
+	})
 }
 
 // sharedMemories are those that the handlers of this process share; nil if there

@@ -89,12 +89,12 @@ func TestStateUsesTheStorageOfTheNewestConfiguration(t *testing.T) {
 		after.files["gemini/rejected_keys.json"] = `{"version":1,"entries":[{"key":"a","until":946688400}]}`
 		one := joined(t, before)
 		one.block("a", 1, softBlock, time.Hour)
-		time.Sleep(2 * saveInterval)
+		time.Sleep(3 * saveInterval)
 
 		two := joined(t, after)
 		one.release()
 		before.fail(errors.New("closed"))
-		time.Sleep(2 * saveInterval)
+		time.Sleep(3 * saveInterval)
 		synctest.Wait()
 		if after.file("gemini/blocks.json") != before.file("gemini/blocks.json") {
 			t.Error("what was remembered is not in the new storage")
@@ -131,7 +131,7 @@ func TestStateInConcurrentUse(t *testing.T) {
 					s.block("a", n*100+i, softBlock, time.Hour)
 					s.cooldowns.put(fmt.Sprint(n, i), cooldown{classLimited}, now.Add(time.Minute), now)
 					s.rejected.put("k", struct{}{}, now.Add(time.Minute), now)
-					s.rejected.drop("k")
+					s.rejected.dropAll(isKey("k"))
 					s.recalls("a", i)
 					s.healthOf("a", fmt.Sprint(i%3))
 					time.Sleep(time.Duration(n+1) * time.Second)

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// saveInterval is the least time between two rounds of saving: what a crash
-	// can cost.
+	// saveInterval is the time between two rounds of saving, and of looking at what
+	// others have saved: what a crash can cost.
 	saveInterval = 5 * time.Second
 	// loadLimit is how long the start of a configuration waits for a storage.
 	loadLimit = 3 * time.Second
@@ -35,11 +35,11 @@ const lockName = "gemini_state"
 // goroutine does all reading and writing.
 type saver struct {
 	files    []*savedFile
-	poked    chan struct{} // something has changed
 	loaded   chan struct{} // the first round is over
 	stopping chan struct{}
 	done     chan struct{}
 	failing  bool // the last round has failed, and the operator knows
+	waited   int  // how many rounds in a row have waited for the lock in vain
 
 	mu     sync.Mutex
 	leases []*lease // in the order of configurations
@@ -53,17 +53,12 @@ type lease struct {
 }
 
 func newSaver(files []*savedFile) *saver {
-	s := &saver{
+	return &saver{
 		files:    files,
-		poked:    make(chan struct{}, 1),
 		loaded:   make(chan struct{}),
 		stopping: make(chan struct{}),
 		done:     make(chan struct{}),
 	}
-	for _, f := range files {
-		f.poke = s.poke
-	}
-	return s
 }
 
 // start loads what was saved. What a slow storage returns too late is taken over
@@ -127,14 +122,6 @@ func (s *saver) stop() error {
 	}
 }
 
-// poke makes a round follow.
-func (s *saver) poke() {
-	select {
-	case s.poked <- struct{}{}:
-	default: // one is due already
-	}
-}
-
 func (s *saver) run() {
 	defer close(s.done)
 	s.round(s.sync)
@@ -147,11 +134,6 @@ func (s *saver) run() {
 
 // wait returns when the next round is due, or false when the saver has to stop.
 func (s *saver) wait() bool {
-	select {
-	case <-s.poked:
-	case <-s.stopping:
-		return false
-	}
 	select {
 	case <-time.After(saveInterval):
 		return true
@@ -168,11 +150,8 @@ func (s *saver) round(work func(context.Context, *lease) error) {
 	defer cancel()
 	l := s.newest()
 	err := work(ctx, l)
-	if err != nil {
-		s.poke()
-		if !s.failing {
-			l.logger.Warn("storage fails; blocked prompts, cooldowns, counts and costs are remembered in memory only, until it works again", zap.Error(err))
-		}
+	if err != nil && !s.failing {
+		l.logger.Warn("storage fails; blocked prompts, cooldowns, counts and costs are remembered in memory only, until it works again", zap.Error(err))
 	}
 	s.failing = err != nil
 }
@@ -181,16 +160,15 @@ func (s *saver) sync(ctx context.Context, l *lease) error {
 	return errors.Join(s.load(ctx, l), s.save(ctx, l))
 }
 
-// load takes over what has not been loaded yet. It writes nothing, so that
-// validating a configuration leaves no trace.
+// load takes over what others have saved. It writes nothing, so that validating a
+// configuration leaves no trace.
 func (s *saver) load(ctx context.Context, l *lease) (failed error) {
 	for _, f := range s.files {
-		if !f.unread {
-			continue
-		}
-		_, err := f.read(ctx, l.storage)
+		err := f.readNew(ctx, l.storage)
 		if errors.Is(err, errForeign) {
-			l.logger.Warn("ignoring a file in storage", zap.String("file", f.key), zap.Error(err))
+			if f.unread {
+				l.logger.Warn("ignoring a file in storage", zap.String("file", f.key), zap.Error(err))
+			}
 			err = nil
 		}
 		f.unread = err != nil
@@ -204,7 +182,7 @@ func (s *saver) save(ctx context.Context, l *lease) (failed error) {
 	if !slices.ContainsFunc(s.files, func(f *savedFile) bool { return f.stale.Load() }) {
 		return nil
 	}
-	if err := l.storage.Lock(ctx, lockName); err != nil {
+	if err := s.lock(ctx, l); err != nil {
 		return fmt.Errorf("locking: %w", err)
 	}
 	defer func() {
@@ -220,4 +198,24 @@ func (s *saver) save(ctx context.Context, l *lease) (failed error) {
 		}
 	}
 	return failed
+}
+
+// maxWaited is in how many rounds the lock may not be had. Others hold it for moments.
+const maxWaited = 2
+
+// lock takes the lock of all instances, and breaks one that nobody gives back: certmagic
+// looks after locks in a file system by their names, so that what is left of this
+// process's own last lock would keep that of an instance alive which has crashed.
+func (s *saver) lock(ctx context.Context, l *lease) error {
+	err := l.storage.Lock(ctx, lockName)
+	switch {
+	case err == nil:
+		s.waited = 0
+	case ctx.Err() != nil:
+		if s.waited++; s.waited == maxWaited {
+			s.waited = 0
+			_ = l.storage.Unlock(context.WithoutCancel(ctx), lockName)
+		}
+	}
+	return err
 }

@@ -102,4 +102,15 @@ func lookupSupportCode(code string) supportCode {
 	return supportCode{code: code}
 }
 
+// concernsChild tells that a message has a code of child safety in it, wherever Google
+// may have put it: such a block is final.
+func concernsChild(message string) bool {
+	for number := range strings.FieldsFuncSeq(message, isNotDigit) {
+		if len(number) == supportCodeDigits && lookupSupportCode(number).child {
+			return true
+		}
+	}
+	return false
+}
+
 func isNotDigit(r rune) bool { return r < '0' || r > '9' }

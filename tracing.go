@@ -42,8 +42,8 @@ func (x *exchange) trace() {
 	add(attribute.Int64("gen_ai.usage.output_tokens", used.output+used.thinking), used.total() > 0)
 	add(attribute.Int64("gen_ai.usage.reasoning.output_tokens", used.thinking), used.thinking > 0)
 	add(attribute.Int64("gen_ai.usage.image.output_tokens", used.image), used.image > 0)
-	for _, s := range seen {
-		attributes = append(attributes, attributeOf("caddy.gemini."+s.name, s.value(x)))
+	for _, f := range publishedFields {
+		attributes = append(attributes, attributeOf("caddy.gemini."+f.name, f.value(x)))
 	}
 	span.SetAttributes(attributes...)
 }

@@ -150,9 +150,9 @@ func TestSpanOfAnOpenAICall(t *testing.T) {
 // All that is told elsewhere about a call is told to its span as well.
 func TestSpanHasThePlaceholders(t *testing.T) {
 	got := traced(t, imagePath, prompt, okImage, sdktrace.AlwaysSample())
-	for _, s := range seen {
-		if got["caddy.gemini."+s.name] == nil {
-			t.Errorf("caddy.gemini.%s is missing from %v", s.name, slices.Sorted(maps.Keys(got)))
+	for _, f := range publishedFields {
+		if got["caddy.gemini."+f.name] == nil {
+			t.Errorf("caddy.gemini.%s is missing from %v", f.name, slices.Sorted(maps.Keys(got)))
 		}
 	}
 	if a := attributeOf("x", time.Second); a.Value.AsString() != "1s" {

@@ -11,27 +11,29 @@ import (
 	"strings"
 )
 
-// wayTo is how a call gets to an upstream. An OpenAI call that draws is translated
-// for Google's APIs, whose OpenAI-compatible endpoints know neither safety settings
-// nor images in chats (wire §2); other chats are left to those endpoints.
+// wayTo is how a call gets to an upstream.
 func (t *trip) wayTo(s *station) way {
+	if s.format == formatOpenAI {
+		return t.wayToOpenAI(s)
+	}
+	return t.wayToGoogle(s)
+}
+
+// wayToOpenAI translates Google's calls for content: for the API for images if they draw
+// and the upstream has one, and else for chats.
+func (t *trip) wayToOpenAI(s *station) way {
 	c := &t.x.call
-	isOpenAI := s.format == formatOpenAI
-	switch {
-	case c.surface == surfaceInteractions:
-		return asIsIf(s.speaks(c))
-	case c.surface == surfaceOpenAI && isOpenAI:
-		if c.isImages() && s.imagesByChat {
-			return wayChat
-		}
+	if c.surface == surfaceOpenAI {
 		mustBeForm := t.x.isForm() && s.model != t.x.model // in which nothing is replaced
-		return asIsIf(!t.x.isPart && !mustBeForm, wayImages)
-	case c.surface == surfaceOpenAI && s.draws && !matchesAny(imagenModels, s.model):
-		return wayNative
-	case c.surface == surfaceOpenAI:
-		return asIsIf(s.hasEndpoint(c.method))
-	case !isOpenAI:
-		return asIsIf(s.speaks(c) || s.movesNative(c) && (c.completable() || s.format == formatVertex))
+		switch {
+		case c.isImages() && s.imagesByChat:
+			return wayChat
+		case t.x.isPart, mustBeForm:
+			return wayImages
+		}
+		return wayAsIs
+	}
+	switch {
 	case !c.completable():
 		return wayNone
 	case s.draws && !s.imagesByChat:
@@ -40,13 +42,20 @@ func (t *trip) wayTo(s *station) way {
 	return wayChat
 }
 
-// asIsIf is wayAsIs on a condition, and else another way or none.
-func asIsIf(ok bool, other ...way) way {
-	switch {
-	case ok:
+// wayToGoogle translates an OpenAI call that draws, because the OpenAI-compatible
+// endpoints of Google's APIs know neither safety settings nor images in chats (wire
+// §2). Other chats are left to those endpoints.
+func (t *trip) wayToGoogle(s *station) way {
+	c := &t.x.call
+	isKnown := s.speaks(c) || s.movesNative(c) && (c.completable() || s.format == formatVertex)
+	if c.surface == surfaceOpenAI {
+		if s.draws && !matchesAny(imagenModels, s.model) {
+			return wayNative
+		}
+		isKnown = s.hasEndpoint(c.method)
+	}
+	if isKnown {
 		return wayAsIs
-	case len(other) > 0:
-		return other[0]
 	}
 	return wayNone
 }
@@ -133,6 +142,10 @@ func (t *trip) hearModalities(s *station) error {
 
 var foreignMethod = foreign{code: "unsupported_parameter", message: "No upstream can take a call of this kind."}
 
+// missingModel is for a call that would be sent to no model: other forms have none to
+// fall back on.
+var missingModel = foreign{param: "model", code: "missing_required_parameter", message: "Missing required parameter: 'model'."}
+
 // express puts the call into the words of an upstream, so far as its form has any.
 func (t *trip) express(s *station) (*foreign, error) {
 	switch {
@@ -148,6 +161,9 @@ func (t *trip) express(s *station) (*foreign, error) {
 	}
 	if t.x.brief.foreign != nil {
 		return t.x.brief.foreign, nil
+	}
+	if s.model == "" {
+		return &missingModel, nil
 	}
 	_, f, err := t.layOut(s, rendering{})
 	return f, err

@@ -88,14 +88,8 @@ func (x *exchange) findModel() error {
 // next chooses where the call goes: to the upstream that can take it first, and
 // of several to the first in order of configuration that is healthy.
 func (t *trip) next(now time.Time) (leg, bool) {
-	if again := t.again; again != nil {
-		t.again = nil
-		l := t.consider(again.station, again.seat, t.standing(again.station, now), now)
-		l.repaired = again.repaired
-		mayGo := t.mayTake(l.station, l.seat) && !t.isPaused(l.station, l.seat)
-		if mayGo && (l.fits || l.repaired != "") { // what has been repaired goes nowhere else
-			return l, true
-		}
+	if l, ok := t.takeAgain(now); ok {
+		return l, true
 	}
 	var best leg
 	found := false
@@ -107,7 +101,7 @@ func (t *trip) next(now time.Time) (leg, bool) {
 		standing := t.standing(s, now)
 		for j := range s.seats {
 			seat := &s.seats[j]
-			if seat.spent || !t.pin.allowsKey(seat.key) || !t.mayTake(s, seat) || t.isPaused(s, seat) {
+			if !t.canUse(s, seat) {
 				continue
 			}
 			if l := t.consider(s, seat, standing, now); !found || l.isBetter(best) {
@@ -116,6 +110,20 @@ func (t *trip) next(now time.Time) (leg, bool) {
 		}
 	}
 	return best, found
+}
+
+// takeAgain goes where the call has just been, if it has been repaired or rephrased
+// for that.
+func (t *trip) takeAgain(now time.Time) (leg, bool) {
+	again := t.again
+	if again == nil {
+		return leg{}, false
+	}
+	t.again = nil
+	l := t.consider(again.station, again.seat, t.standing(again.station, now), now)
+	l.repaired = again.repaired
+	isBound := l.repaired != "" // what has been repaired goes nowhere else
+	return l, t.isOpen(l.station, l.seat) && (l.fits || isBound)
 }
 
 // consider looks when an upstream can take the call with one of its keys.
@@ -128,7 +136,12 @@ func (t *trip) consider(s *station, seat *seat, standing standing, now time.Time
 	if len(t.rest) > 0 {
 		l.own = maxTime(l.own, t.rest[scope(s, seat)])
 	}
-	l.shared, l.cause = t.restsUntil(s, seat, now)
+	until, why := t.restsUntil(s, seat, now)
+	if l.cause = why; why == causeBudget { // the upstream's, and none of its project's or of others in that line
+		l.own = maxTime(l.own, until)
+	} else {
+		l.shared = until
+	}
 	ready := maxTime(now, maxTime(l.own, l.shared))
 	at, isSoon := t.slot(&l, ready, now)
 	l.wait = at.Sub(now)
@@ -251,7 +264,7 @@ func (t *trip) await(l *leg) (bool, error) {
 func (t *trip) isStillOpen(l *leg) bool {
 	now := t.now()
 	until, _ := t.restsUntil(l.station, l.seat, now)
-	return !until.After(now) && t.recallLately() && t.mayTake(l.station, l.seat) && !t.isPaused(l.station, l.seat) &&
+	return !until.After(now) && t.recallLately() && t.isOpen(l.station, l.seat) &&
 		(l.isDoubtful || !t.isSetAside(l.key, l.model, now))
 }
 

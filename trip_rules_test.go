@@ -109,7 +109,7 @@ func TestTimeOfAnAttempt(t *testing.T) {
 		tr := &trip{router: &router{retry: retryRules{attempts: 5}}, x: &exchange{arrived: now, deadline: now.Add(c.left), attempts: 1}, stations: make([]station, 1)}
 		if c.several {
 			tr.state = newState()
-			tr.stations = []station{{}, {upstream: new(upstream), seats: make([]seat, 1), closed: c.closed}}
+			tr.stations = []station{{}, {upstream: &upstream{health: newHealth()}, seats: make([]seat, 1), closed: c.closed}}
 		}
 		if c.pinned {
 			tr.pin = new(tie)
@@ -117,7 +117,7 @@ func TestTimeOfAnAttempt(t *testing.T) {
 		if c.last {
 			tr.x.attempts = 5
 		}
-		got, isFair := tr.timeFor(&leg{boarded: now, trial: trial{canary: c.canary}})
+		got, isFair := tr.timeFor(&leg{station: &station{upstream: &upstream{health: newHealth()}}, boarded: now, trial: trial{canary: c.canary}})
 		if got != c.want || isFair != c.isFair {
 			t.Errorf("%s: %v, fair %t, want %v, %t", c.name, got, isFair, c.want, c.isFair)
 		}

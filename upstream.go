@@ -55,6 +55,35 @@ func (u *upstream) connection() http.RoundTripper {
 	return u.transport
 }
 
+// accounts are those under which an upstream is called, as far as that is known
+// before a call. If they are open, calls bring others.
+func (u *upstream) accounts() (known []seat, areOpen bool) {
+	switch {
+	case len(u.keys) > 0:
+		for _, k := range u.keys {
+			at := seat{key: k, account: k.account, project: k.project}
+			if k.pattern != nil {
+				at, areOpen = seat{key: k, project: u.name}, true // where a call names no project
+			}
+			known = append(known, at)
+		}
+		return known, areOpen
+	case u.credential != nil:
+		return []seat{{account: vertexAccount(u.project), project: u.project}}, false
+	case u.hasCredential:
+		return []seat{{account: "upstream-" + u.name, project: u.name}}, false
+	}
+	return nil, true
+}
+
+// owns tells whether calls are sent to an upstream under an account.
+func (u *upstream) owns(account string) bool {
+	known, areOpen := u.accounts()
+	isKnown := slices.ContainsFunc(known, func(at seat) bool { return at.account == account })
+	isClients := u.base == nil || strings.HasSuffix(account, "@"+u.base.Host)
+	return isKnown || areOpen && isClients == (len(u.keys) == 0) // keys that a call fills in are no client's own
+}
+
 // apiKey is a key of an upstream's own.
 type apiKey struct {
 	secret  string

@@ -4,7 +4,6 @@ package gemini
 
 import (
 	"cmp"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,6 +14,9 @@ import (
 func (b *brief) chat(t translation) (*layout, *foreign) {
 	if f := cmp.Or(b.foreign, b.strangeImage()); f != nil {
 		return nil, f
+	}
+	if t.stream && b.count > 1 {
+		return nil, &severalStreams
 	}
 	w := chatWriter{newLayout("application/json", t.edits), b, drawingModelOf(t.model)}
 	w.dropped = b.losses("user")
@@ -38,6 +40,10 @@ func (b *brief) chat(t translation) (*layout, *foreign) {
 	w.write("}")
 	return w.layout, nil
 }
+
+// severalStreams is refused because the pieces of several answers come in any order:
+// an image that one of them has begun in its text would end in another's.
+var severalStreams = foreign{code: "unsupported_parameter", message: "Several answers cannot come as one stream from this upstream."}
 
 type chatWriter struct {
 	*layout
@@ -172,7 +178,7 @@ func (w chatWriter) settings() {
 
 // drop takes down that a field is left out, if it is.
 func (w chatWriter) drop(name string, isLost bool) {
-	if isLost && !slices.Contains(w.dropped, name) {
-		w.dropped = append(w.dropped, name)
+	if isLost {
+		w.dropped = appendNew(w.dropped, name)
 	}
 }

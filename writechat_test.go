@@ -96,4 +96,10 @@ func TestChatForeign(t *testing.T) {
 	if _, f := ask(brief{}, briefPart{image: &briefImage{mime: "video/mp4"}}).chat(translation{}); f == nil {
 		t.Error("a video has become an image")
 	}
+	if _, f := ask(brief{count: 2}).chat(translation{stream: true}); f == nil {
+		t.Error("two answers have become one stream")
+	}
+	if _, f := ask(brief{count: 1}).chat(translation{stream: true}); f != nil {
+		t.Error(f)
+	}
 }

@@ -275,7 +275,5 @@ func (w imagesWriter) size() string {
 }
 
 func (w imagesWriter) drop(name string) {
-	if !slices.Contains(w.dropped, name) {
-		w.dropped = append(w.dropped, name)
-	}
+	w.dropped = appendNew(w.dropped, name)
 }

@@ -145,8 +145,8 @@ func (w *nativeWriter) lacks(category string) bool {
 
 // drop takes down that a field is left out, if it is.
 func (w *nativeWriter) drop(name string, isLost bool) {
-	if isLost && !slices.Contains(w.dropped, name) {
-		w.dropped = append(w.dropped, name)
+	if isLost {
+		w.dropped = appendNew(w.dropped, name)
 	}
 }
 

@@ -142,7 +142,7 @@ func TestAlarmOfOverload(t *testing.T) {
 }
 
 // What is refused here has its reason in the metrics: whoever looks there must be
-// able to tell a limit from a budget. It was sent to no upstream.
+// able to tell a limit from a budget, and whose it is.
 func TestMetricsOfRefusals(t *testing.T) {
 	u := scripted(t, drawn)
 	g := oversee(t, gemini(place("refused", u, ownKey(t, "refused"), twoImages), limitOf(textModel, "rpd 1")))
@@ -164,8 +164,8 @@ func TestMetricsOfRefusals(t *testing.T) {
 	}
 	slices.Sort(got)
 	want := []string{
-		`requests_total{model="` + textModel + `",reason="RATE_LIMITED",upstream="",verdict="exhausted"} 1`,
-		`requests_total{model="` + imageModel + `",reason="BUDGET_EXCEEDED",upstream="",verdict="exhausted"} 1`,
+		`requests_total{model="` + textModel + `",reason="RATE_LIMITED",upstream="refused",verdict="exhausted"} 1`,
+		`requests_total{model="` + imageModel + `",reason="BUDGET_EXCEEDED",upstream="refused",verdict="exhausted"} 1`,
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("the metrics have\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

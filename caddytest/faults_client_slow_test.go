@@ -4,6 +4,8 @@ package caddytest
 
 import (
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -51,11 +53,44 @@ func TestSlowUploadsEndAtTheDeadline(t *testing.T) {
 					t.Error("the connection is kept")
 				}
 			}
+			eventually(t, "the uploads are over", func() bool { return int(first.begun.Load()) == len(first.received()) })
 			first.play(drawn)
 			second.play(drawn)
 			g.post(t, unaryPath, promptJSON).exactly(t, 200, imageJSON)
 			first.only(t)
 			second.untouched(t)
+		})
+	}
+}
+
+// An answer that comes before the request is across reaches its client although that has
+// stopped sending: an error at once, because nobody wants the rest, anything else by the
+// deadline.
+func TestEarlyAnswersReachStalledClients(t *testing.T) {
+	const refusal = `{"error":{"code":413,"message":"Request payload size exceeds the limit","status":"INVALID_ARGUMENT"}}`
+	for name, c := range map[string]struct {
+		status int
+		answer string
+		option string
+	}{
+		"refused": {413, refusal, "retry {\n\tdeadline 1h\n}"},
+		"drawn":   {200, imageJSON, "retry {\n\tdeadline 300ms\n}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			early := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.ReadFull(r.Body, make([]byte, 1000))
+				w.Header().Set("Content-Type", jsonType)
+				w.WriteHeader(c.status)
+				_, _ = io.WriteString(w, c.answer)
+			}))
+			t.Cleanup(early.Close)
+			g := run(t, gemini("upstream early "+early.URL, c.option))
+			client := g.dial(t)
+			client.says(t, sized(unaryPath, declared, large))
+			got := client.hears(t)
+			if got.StatusCode != c.status || string(got.body) != c.answer || !got.Close {
+				t.Errorf("%d, closed: %t, %d bytes, error %v", got.StatusCode, got.Close, len(got.body), got.err)
+			}
 		})
 	}
 }

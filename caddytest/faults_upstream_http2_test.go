@@ -188,6 +188,30 @@ func TestHTTP2Faults(t *testing.T) {
 	}
 }
 
+// One that begins no call, ever, is sent each attempt twice at the most.
+func TestHTTP2RefusesForever(t *testing.T) {
+	for name, plays := range map[string]func(*frames){
+		"refused": func(f *frames) { f.reset(http2.ErrCodeRefusedStream) },
+		"gone":    func(f *frames) { f.goAway(f.stream-1, http2.ErrCodeNo) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, u := newFramed(t, plays)
+			g := run(t, gemini(inOrder(overH2C, u)))
+			g.post(t, unaryPath, promptJSON).fails(t, 503, "UPSTREAM_UNAVAILABLE")
+			if n := f.calls.Swap(0); n != 2 {
+				t.Errorf("with retry off, the upstream was asked %d times", n)
+			}
+			second := scripted(t, drawn)
+			g.load(t, gemini(inOrder(overH2C, u, second), withoutDelay))
+			g.post(t, unaryPath, promptJSON).exactly(t, 200, imageJSON)
+			second.asked(t, 1)
+			if n := f.calls.Load(); n != 2 {
+				t.Errorf("beside another, the upstream was asked %d times", n)
+			}
+		})
+	}
+}
+
 // Behind the commit, the client can see that its answer is not whole.
 func TestHTTP2FaultsBehindTheCommit(t *testing.T) {
 	for name, ends := range map[string]func(*frames){

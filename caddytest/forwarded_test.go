@@ -70,6 +70,38 @@ func TestForwarded(t *testing.T) {
 	}
 }
 
+// A base URL may end with the version already, as aggregators write theirs. It is not
+// sent twice, and where the upstream leads to has it again.
+func TestVersionIsForwardedOnce(t *testing.T) {
+	for base, prefix := range map[string]string{"": "/v1", "/api": "/api/v1", "/api/v1": "/api/v1", "/api/v1/": "/api/v1", "/openai": "/openai"} {
+		u := scripted(t, nil)
+		g := run(t, gemini(placeAt("only", u.URL+base, "format openai chat", "api_key {env.CADDYTEST_KEY}")))
+		for _, c := range []struct{ method, path string }{
+			{"POST", "/embeddings"},
+			{"GET", "/models?limit=2"},
+			{"POST", "/responses"},
+			{"POST", "/audio/speech"},
+			{"GET", "/files/v1/content"},
+			{"POST", "/images/variations"},
+		} {
+			u.play(with("Location", prefix+"/files/a?b=c", answers(302, jsonType, "{}")))
+			s := do(t, g.newRequest(t, c.method, "/v1"+c.path, nil))
+			s.exactly(t, 302, "{}")
+			if r := u.only(t); r.Method != c.method || r.URI != prefix+c.path {
+				t.Errorf("base %q: the upstream received %s %s, want %s", base, r.Method, r.URI, prefix+c.path)
+			}
+			if at := s.Header.Get("Location"); at != "/v1/files/a?b=c" {
+				t.Errorf("base %q: the client is sent to %s", base, at)
+			}
+		}
+		u.play(answers(200, jsonType, "{}"))
+		do(t, g.newRequest(t, "GET", "/v1beta/models", nil)).exactly(t, 200, "{}")
+		if r := u.only(t); r.URI != strings.TrimSuffix(base, "/")+"/v1beta/models" {
+			t.Errorf("base %q: the upstream received %s", base, r.URI)
+		}
+	}
+}
+
 // Paths of no known API belong to the rest of the site.
 func TestOtherPathsGoToTheNextHandler(t *testing.T) {
 	u := scripted(t, answers(200, jsonType, imageJSON))

@@ -93,6 +93,7 @@ func TestBlockedInteractions(t *testing.T) {
 		isGuarded   bool
 	}{
 		{"safety", blockedClass, true},
+		{"content_blocked", blockedClass, true},
 		{"image_safety", blockedClass, true},
 		{"prohibited_content", forbiddenClass, true},
 		{"image_prohibited_content", forbiddenClass, true},

@@ -60,4 +60,52 @@ func TestOneKeyCounts(t *testing.T) {
 	if got := u.only(t); !strings.HasSuffix(got.URI, "?x=1") || got.Header.Get("X-Goog-Api-Key") != clientKey {
 		t.Errorf("the upstream got %s, %v", got.URI, got.Header)
 	}
+	u.play(drawn)
+	r := g.newRequest(t, http.MethodPost, unaryPath+"?key=another", strings.NewReader(promptJSON))
+	r.Header.Del("X-Goog-Api-Key")
+	r.Header.Set("Authorization", "Bearer "+clientKey)
+	do(t, r).repeats(t, "forbidden", "prompt", "PROHIBITED_CONTENT")
+	u.untouched(t)
+}
+
+// A password is no key: it takes the place of none, and leaves none out.
+func TestPasswordsAreNoKeys(t *testing.T) {
+	for option, want := range map[string]string{"format gemini": "", "format vertex": clientKey, "format openai": "Bearer " + clientKey} {
+		u := scripted(t, inEveryForm(drawing))
+		g := run(t, gemini(place("only", u, option)))
+		r := g.newRequest(t, http.MethodPost, unaryPath+"?key="+clientKey, strings.NewReader(promptJSON))
+		r.Header.Del("X-Goog-Api-Key")
+		r.SetBasicAuth("user", "password")
+		if s := do(t, r); s.StatusCode != 200 {
+			t.Errorf("%s: %d %s", option, s.StatusCode, s.body)
+		}
+		got := u.only(t)
+		if want == "" {
+			if !strings.HasSuffix(got.URI, "?key="+clientKey) {
+				t.Errorf("%s: the upstream got %s", option, got.URI)
+			}
+		} else if key := got.Header.Get("X-Goog-Api-Key") + got.Header.Get("Authorization"); key != want {
+			t.Errorf("%s: the upstream got %q", option, key)
+		}
+	}
+}
+
+// Where the API of the upstream has one place for a key, that of the client which counts
+// is put there.
+func TestTheKeyThatCountsGoesOn(t *testing.T) {
+	u := scripted(t, gives(textJSON))
+	g := run(t, gemini("upstream scripted "+u.URL))
+	for _, query := range []string{"?key=another", "?key=" + clientKey + "&access_token=another"} {
+		r := g.newRequest(t, http.MethodPost, strings.Replace(unaryPath, imageModel, textModel, 1)+query, strings.NewReader(promptJSON))
+		r.Header.Del("X-Goog-Api-Key")
+		if query == "?key=another" {
+			r.Header.Set("Authorization", "Bearer "+clientKey)
+		}
+		do(t, r).exactly(t, 200, textJSON)
+	}
+	for _, got := range u.received() {
+		if strings.Contains(got.URI, "another") || !strings.Contains(got.URI+got.Header.Get("Authorization"), clientKey) {
+			t.Errorf("the upstream got %s, %v", got.URI, got.Header)
+		}
+	}
 }

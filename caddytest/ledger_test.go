@@ -200,6 +200,11 @@ const (
 	actedJSON    = `{"status":"completed","usage":{"total_input_tokens":10,"total_output_tokens":20,"total_tokens":30}}`
 )
 
+// besideBlockJSON is an answer of two images, of which a filter has stopped one: an
+// error to the client, who gets neither.
+var besideBlockJSON = using(`{"candidates":[{"finishReason":"IMAGE_SAFETY","index":0},`+
+	`{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":"iVBORw0KGgo="}}]},"finishReason":"STOP","index":1}]}`, drawnTokens)
+
 // gives plays a complete answer.
 func gives(answer string) http.HandlerFunc { return answers(200, jsonType, answer) }
 
@@ -226,6 +231,8 @@ func bookables() []bookable {
 		{"IMAGE_SAFETY", unaryPath, "", gives(blockedJSON), imageModel, stoppedRow},
 		{"mirrored thinking", unaryPath, "", gives(using(blockedJSON, mirroredTokens)), imageModel, stoppedRow},
 		{"image that was withheld", unaryPath, "", gives(using(blockedJSON, withheldTokens)), imageModel, booking{stoppedRow.row, stoppedRow.usd, 0, 1358}},
+		{"image beside a block", unaryPath, "", gives(besideBlockJSON), imageModel, booking{"1 calls, 1 blocked map[IMAGE_SAFETY:1] (1.00) for 0.141296, 16+1518+174 tokens, 0.141296 USD", 0.141296, 0, 1708}},
+		{"image beside a block, then an image", unaryPath, "", inTurn(gives(strings.Replace(besideBlockJSON, "IMAGE_SAFETY", "IMAGE_OTHER", 1)), drawn), imageModel, booking{"1 calls, 1 retries, 1 images, 32+2808+174 tokens, 0.277768 USD, 0.277768 each", 0.277768, 1, 3014}},
 		{"blocked prompt", unaryPath, "", gives(promptBlockedJSON), imageModel, booking{"1 calls, 1 blocked map[PROHIBITED_CONTENT:1] (1.00) for 0.000036, 18+0+0 tokens, 0.000036 USD", 0.000036, 0, 18}},
 		{"late block", textPath, "", events(textChunk, stopped("SAFETY")), textModel, booking{"1 calls, 1 blocked map[SAFETY:1] (1.00) for 0.0005554, 18+0+220 tokens, 0.0005554 USD", 0.0005554, 0, 238}},
 		{"image before a block", streamPath, "", events(imageChunk, using(stopped("SAFETY"), drawnTokens)), imageModel, booking{"1 calls, 1 images, 1 blocked map[SAFETY:1] (1.00) for 0.141296, 16+1518+174 tokens, 0.141296 USD, 0.141296 each", 0.141296, 1, 1708}},

@@ -311,7 +311,8 @@ func (g *gateway) callLines(t *testing.T) (all []accessLine) {
 	return all
 }
 
-// A call that is refused is told as such, and as no attempt. What is used of a
+// A call that is refused is told as such, by the upstream whose limit it was, and as no
+// attempt. What is used of a
 // limit can be seen, for models that nobody knows under one name.
 func TestLimitIsSeen(t *testing.T) {
 	u := scripted(t, uncounted)
@@ -327,16 +328,16 @@ func TestLimitIsSeen(t *testing.T) {
 	eventually(t, "four lines in the access log", func() bool { return len(g.callLines(t)) == 4 })
 	line := g.callLines(t)[3]
 	facts, _ := line["gemini"].(map[string]any)
-	want := imageModel + " generateContent  seen-project 0 limited RATE_LIMITED 0 0"
+	want := imageModel + " generateContent seen seen-project 0 limited RATE_LIMITED 0 0"
 	if got := line.fields(facts, ""); got != want || facts["wait"] != 0.0 || line["status"] != 429.0 {
 		t.Errorf("the access log says %q, %v, %v, want %q", got, facts["wait"], line["status"], want)
 	}
 	after := g.counters(t)
 	for series, want := range map[string]float64{
-		`requests_total{model="` + imageModel + `",reason="",upstream="seen",verdict="ok"}`:              2,
-		`requests_total{model="` + imageModel + `",reason="RATE_LIMITED",upstream="",verdict="limited"}`: 1,
-		`attempts_total{upstream="seen",verdict="ok"}`:                                                   3,
-		`attempts_total{upstream="seen",verdict="limited"}`:                                              0,
+		`requests_total{model="` + imageModel + `",reason="",upstream="seen",verdict="ok"}`:                  2,
+		`requests_total{model="` + imageModel + `",reason="RATE_LIMITED",upstream="seen",verdict="limited"}`: 1,
+		`attempts_total{upstream="seen",verdict="ok"}`:                                                       3,
+		`attempts_total{upstream="seen",verdict="limited"}`:                                                  0,
 	} {
 		if got := after[series] - before[series]; got != want {
 			t.Errorf("%s rose by %v, want %v", series, got, want)

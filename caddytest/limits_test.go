@@ -301,6 +301,7 @@ func TestLimitIsSettled(t *testing.T) {
 		used         int64
 	}{
 		{"images asked for", "ipm 4", overloaded, imagenPath, imagenJSON, 2},
+		{"candidates asked for", "ipm 4", overloaded, unaryPath, `{"contents":[{"parts":[{"text":"a cat"}]}],"generationConfig":{"candidateCount":3}}`, 3},
 		{"images delivered", "ipm 4", three, unaryPath, promptJSON, 3},
 		{"no images", "ipm 4", answers(200, jsonType, textJSON), "/v1beta/models/" + textModel + ":generateContent", promptJSON, 0},
 		{"tokens, more than thought", "tpm 1000", drawn, unaryPath, promptJSON, 16},

@@ -245,6 +245,7 @@ func TestRequestHeaders(t *testing.T) {
 				t, c.path, promptJSON,
 				"X-Forwarded-For", "192.0.2.7", "X-Forwarded-Host", "inside.example", "X-Forwarded-Proto", "https",
 				"Forwarded", "for=192.0.2.7", "Via", "1.1 inside", "Cookie", "session=1", "Referer", "https://inside.example/",
+				"X-Http-Method-Override", "POST", "X-Method-Override", "POST", "X-Http-Method", "POST",
 				"X-Other", "1", "Connection", "X-Hop", "X-Hop", "1",
 				"User-Agent", "google-genai-sdk/3.1.0 gl-node/v20", "X-Goog-Api-Client", "google-genai-sdk/3.1.0", "X-Server-Timeout", "60",
 			).exactly(t, 200, imageJSON)

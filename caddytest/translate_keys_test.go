@@ -54,6 +54,8 @@ func TestKeysOfTranslatedCalls(t *testing.T) {
 		{imagesPath, drawJSON(), express, "X-Goog-Api-Key"},
 		{imagesPath, drawJSON(), "format openai chat", "Authorization"},
 		{ofVertex(imageModel, "generateContent"), promptJSON, "format openai", "Authorization"},
+		{chatPath, plainChat, "format openai", "Authorization"},
+		{imagesPath, drawJSON(), "format openai", "Authorization"},
 	} {
 		u := scripted(t, nil)
 		for option, own := range map[string]bool{withKey: true, withHeader: true, "": false} {
@@ -75,11 +77,39 @@ func TestKeysOfTranslatedCalls(t *testing.T) {
 					case own:
 					case strings.TrimPrefix(r.Header.Get(c.place), "Bearer ") != clientKey:
 						t.Errorf("the upstream received %s, want the key in %s", all, c.place)
+					case c.place == "Authorization" && strings.Contains(r.URI, clientKey):
+						t.Errorf("the upstream received %s", r.URI)
 					case r.Header.Get("Authorization") != "" && r.Header.Get("X-Goog-Api-Key") != "", r.Header.Get("Cookie") != "":
 						t.Errorf("the upstream received %s", all)
 					}
 				})
 			}
+		}
+	}
+}
+
+// An API that knows one place for keys gets the one that the client is known by there.
+// What stands there already is left as it is.
+func TestOwnKeyOfOpenAICalls(t *testing.T) {
+	u := scripted(t, nil)
+	g := run(t, gemini(place("only", u, "format openai")))
+	for _, c := range []struct{ query, header, authorization, want string }{
+		{"", clientKey, "", "Bearer " + clientKey},
+		{"?key=" + clientKey, "", "", "Bearer " + clientKey},
+		{"?key=other", clientKey, "Bearer another", "Bearer " + clientKey},
+		{"?key=other", "", "bearer " + clientKey, "bearer " + clientKey},
+		{"", "", "Basic dXNlcjpwYXNz", "Basic dXNlcjpwYXNz"},
+		{"?key=" + clientKey, "", "Basic dXNlcjpwYXNz", "Bearer " + clientKey},
+		{"", "", "", ""},
+	} {
+		u.play(inEveryForm(drawing))
+		s := g.post(t, chatPath+c.query, plainChat, "X-Goog-Api-Key", c.header, "Authorization", c.authorization)
+		if s.StatusCode != 200 {
+			t.Errorf("%+v: status %d", c, s.StatusCode)
+		}
+		r := u.only(t)
+		if got := r.Header.Get("Authorization"); got != c.want || r.Header.Get("X-Goog-Api-Key") != "" || r.URI != chatPath {
+			t.Errorf("%+v: the upstream received %s with %q", c, r.URI, got)
 		}
 	}
 }

@@ -154,6 +154,42 @@ func TestForeignFields(t *testing.T) {
 	u.untouched(t)
 }
 
+// Without a model there is nothing to ask for, unless the upstream has one for all, or
+// takes the call as it is.
+func TestMissingModel(t *testing.T) {
+	const asked = `{"prompt":"` + prompt + `"}`
+	kind, form := formOf(t, map[string]string{"prompt": prompt}, []byte("\x89PNG\r\n\x1a\n"))
+	for _, c := range []struct{ to, path, body, kind, want string }{ // want: where it goes
+		{"format gemini", imagesPath, asked, jsonType, ""},
+		{"format gemini", imagesPath, `{"model":"",` + asked[1:], jsonType, ""},
+		{"format gemini", imagesPath, `{"n":2,` + asked[1:], jsonType, ""},
+		{"format gemini", editsPath, form, kind, ""},
+		{"format gemini", chatPath, completed(`{"modalities":["image","text"]}`, `"messages":[{"role":"user","content":"`+prompt+`"}]`), jsonType, ""},
+		{"format vertex", imagesPath, asked, jsonType, ""},
+		{"format openai chat", imagesPath, asked, jsonType, ""},
+		{"format gemini\n\tmodel * " + imageModel, imagesPath, asked, jsonType, unaryPath},
+		{"format openai", imagesPath, asked, jsonType, imagesPath},
+		{"format openai", editsPath, form, kind, editsPath},
+	} {
+		t.Run(c.to+c.path, func(t *testing.T) {
+			u := scripted(t, inEveryForm(drawing))
+			g := run(t, gemini(place("only", u, c.to, "api_key {env.CADDYTEST_KEY}")))
+			s := g.post(t, c.path, c.body, "Content-Type", c.kind)
+			if c.want != "" {
+				if r := u.only(t); s.StatusCode != 200 || r.URI != c.want {
+					t.Errorf("status %d, the upstream received %s", s.StatusCode, r.URI)
+				}
+				return
+			}
+			s.failsAsOpenAI(t, 400, "missing_required_parameter", "Missing required parameter: 'model'.")
+			if !strings.Contains(string(s.body), `"param":"model"`) {
+				t.Errorf("%s does not name the model", s.body)
+			}
+			u.untouched(t)
+		})
+	}
+}
+
 // formOf is what OpenAI's client sends for an image to be edited.
 func formOf(t *testing.T, fields map[string]string, images ...[]byte) (contentType, body string) {
 	t.Helper()
