@@ -4,6 +4,8 @@ package gemini
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,12 +31,15 @@ func FuzzAnswer(f *testing.F) {
 		`{"id":"v1_a","status":"completed","steps":[{"type":"thought","signature":"AA"},{"content":[{"mime_type":"image/png","data":"A","type":"image"},{"type":"audio","data":"A"},{"text":"no"}]}]}`,
 		`[{"interaction":{"id":"v1_a","status":"in_progress"}},{"delta":{"data":"A","type":"image"}},{"event_type":"error","error":{"code":"safety","message":"no"}}]`,
 		`{"status":"failed","errors":[{"code":"api_error"},{"code":"spii","message":"safety_violations=[sexual/minors]"}]}`,
+		`[{"event_type":"interaction.completed","interaction":{"status":"failed","errors":[{"code":"safety","message":"no"}]}}]`,
 		`{"choices":[{"message":{"refusal":"no","content":[{"text":"a"},{"image_url":{"url":"data:A"}}],"images":[{"image_url":{"url":"A"}},{"image_url":{"url":""}}]}}]}`,
 		`[{"partial_image_index":0,"b64_json":"A"},{"b64_json":"A"},{"error":{"type":"server_error","code":null}}]`,
 		candidateWith(`"finishReason":"NO_IMAGE",` + parts(`{"thought":true,"inlineData":{"data":"A"}},{"inlineData":{"mimeType":"audio/x","data":"A"}}`)),
 	} {
 		f.Add([]byte(body), uint(i), uint(i*5))
 	}
+	// A unary call that is answered by an array whose block is not in its first object.
+	f.Add([]byte(array(hello, safety, trail)), uint(3), uint(1))
 	f.Fuzz(func(t *testing.T, body []byte, size, options uint) { checkAnswer(t, body, size, options) })
 }
 
@@ -104,7 +109,8 @@ func framed(body string, form streamForm) (documents []gjson.Result, wire string
 	return documents, b.String()
 }
 
-// FuzzSSE: any bytes, in any pieces, are delivered as they are or not at all.
+// FuzzSSE: any bytes, in any pieces, are delivered as they are or not at all, and
+// break off behind the last one where they end inside a document.
 func FuzzSSE(f *testing.F) {
 	for _, c := range fixtures {
 		if body, ok := recorded(c.file); ok {
@@ -116,11 +122,13 @@ func FuzzSSE(f *testing.F) {
 	} {
 		f.Add([]byte(body), uint(i*37))
 	}
+	const limited = 64
+	f.Add([]byte(`{"candidates": [], "promptFeedback": {"blockReasonMessage": "cut off behind the limit`), uint(limited))
 	f.Fuzz(func(t *testing.T, body []byte, options uint) {
 		e := expectation{image: options&1 > 0, thoughts: options&2 > 0, imagesAlone: options&4 > 0, commitText: options&8 > 0}
 		form := streamForm(options / 16 % 4)
 		limit := int64(noLimit)
-		if options&64 > 0 {
+		if options&limited > 0 {
 			limit = 64
 		}
 		var first *played
@@ -134,7 +142,11 @@ func FuzzSSE(f *testing.F) {
 			if p.verdict.class != classOK {
 				continue
 			}
-			got := p.body(t)
+			parts, err := p.rest()
+			got := strings.Join(parts, "")
+			if err != nil && (!errors.Is(err, io.ErrUnexpectedEOF) || got != string(body) || gjson.ValidBytes(body)) {
+				t.Fatalf("pieces of %d: delivered %q of %q, and %v", size, got, body, err)
+			}
 			kept, _, _ := strings.Cut(got, `{"error":{"status":"`)
 			reported := form != formUnary && len(p.late) > 0
 			cut := reported && strings.HasPrefix(string(body), strings.TrimRight(strings.TrimSuffix(kept, "data: "), ",\r\n"))
