@@ -31,11 +31,6 @@ const (
 	fieldStatus    // of an interaction
 	fieldError     // an error object where an answer should be
 	fieldDiagnosis // one of the errors of an interaction
-	fieldErrorCode
-	fieldErrorKind
-	fieldErrorStatus
-	fieldErrorMessage
-	fieldErrorReason
 	fieldFiltered
 	fieldModelVersion
 	fieldResponseID
@@ -58,7 +53,7 @@ var answerSchema = func() *field {
 		"usage":        {id: fieldUsage},
 	}
 	for _, at := range []string{"error", "choices[].error"} { // the latter is OpenRouter's
-		maps.Copy(paths, errorFields(at))
+		maps.Copy(paths, errorFields(at, field{id: fieldError}))
 	}
 	for _, form := range []map[string]field{contentFields, predictFields, imagesAnswerFields, chatAnswerFields, interactionFields()} {
 		maps.Copy(paths, form)
@@ -74,18 +69,6 @@ var answerSchema = func() *field {
 	}
 	return root
 }()
-
-// errorFields are those of an error object.
-func errorFields(at string) map[string]field {
-	return map[string]field{
-		at:                       {id: fieldError},
-		at + ".code":             {id: fieldErrorCode, keep: maxWord}, // a number, or a word of OpenAI's or of Interactions
-		at + ".type":             {id: fieldErrorKind, keep: maxWord}, // OpenAI's
-		at + ".status":           {id: fieldErrorStatus, keep: maxWord},
-		at + ".message":          {id: fieldErrorMessage, keep: maxMessage},
-		at + ".details[].reason": {id: fieldErrorReason, keep: maxWord},
-	}
-}
 
 // contentFields are those of generateContent.
 var contentFields = map[string]field{
@@ -178,8 +161,8 @@ func interactionFields() map[string]field {
 	fields := map[string]field{
 		"status":                                  {id: fieldStatus, keep: maxWord},
 		"errors[]":                                {id: fieldDiagnosis},
-		"errors[].code":                           {id: fieldErrorCode, keep: maxWord},
-		"errors[].message":                        {id: fieldErrorMessage, keep: maxMessage},
+		"errors[].code":                           {id: errorFieldCode, keep: maxWord},
+		"errors[].message":                        {id: errorFieldMessage, keep: maxMessage},
 		"usage.totalInputTokens":                  {id: fieldTokens + tallyPrompt},
 		"usage.totalToolUseTokens":                {id: fieldTokens + tallyTools},
 		"usage.totalOutputTokens":                 {id: fieldTokens + tallyOutput},

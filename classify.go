@@ -122,7 +122,7 @@ var (
 	}
 	openAIEnums = &enums{
 		finish: enumWords{aliases: map[string]string{
-			"stop": "STOP", "length": "MAX_TOKENS", "tool_calls": "STOP", "content_filter": reasonContentFilter,
+			"stop": "STOP", "length": "MAX_TOKENS", "tool_calls": "STOP", "function_call": "STOP", "content_filter": reasonContentFilter,
 		}},
 	}
 )
@@ -148,6 +148,8 @@ func (e enumWords) name(kind jsonKind, value []byte) string {
 	general, cause, _ := strings.Cut(word, ": ")
 	alias, ok := e.aliases[general]
 	switch {
+	case !ok && e.aliases != nil:
+		return cmp.Or(blockWord(value), word) // some write Google's small
 	case !ok:
 		return word
 	case finishReasons[cause].isBlock():

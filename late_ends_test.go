@@ -64,6 +64,31 @@ func TestBlocksOfBrokenAnswers(t *testing.T) {
 	}
 }
 
+// An error in OpenAI's form means the same behind the beginning of an answer as alone.
+func TestLateErrorsInOpenAIForm(t *testing.T) {
+	for fault, want := range map[string]verdict{
+		`{"code":"moderation_blocked","moderation_details":{"moderation_stage":"output","categories":["sexual/minors"]}}`: {class: classForbidden, reason: reasonImageSafety},
+		`{"code":"moderation_blocked","moderation_details":{"moderation_stage":"output","categories":["violence"]}}`:      {class: classBlocked, reason: reasonImageSafety},
+		`{"code":403,"message":"m","metadata":{"flagged_input":"a","reasons":["sexual/minors"]}}`:                         {class: classForbidden, reason: "SAFETY"},
+		`{"code":403,"message":"m","metadata":{"flagged_input":"a"}}`:                                                     {class: classBlocked, reason: "SAFETY"},
+		`{"code":400,"innererror":{"code":"ResponsibleAIPolicyViolation"}}`:                                               {class: classBlocked, reason: "SAFETY"},
+		`{"code":"rate_limit_exceeded","message":"Limit reached on requests per day (RPD)"}`:                              {class: classExhausted, reason: "RATE_LIMIT_EXCEEDED"},
+	} {
+		alone := parseGoogleError(http.StatusBadRequest, []byte(`{"error":`+fault+`}`)).verdict()
+		p := play(strings.NewReader(events(choice, `{"error":`+fault+`}`)), formOpenAI, textCall, noLimit)
+		if p.verdict.class != classOK {
+			t.Fatalf("%s: %+v before the commit", fault, p.verdict)
+		}
+		p.body(t)
+		if len(p.late) != 1 || p.late[0].class != want.class || p.late[0].reason != want.reason {
+			t.Errorf("%s: %+v, want %+v", fault, p.late, want)
+		}
+		if alone.class.isBlock() && alone.class != want.class {
+			t.Errorf("%s: alone %+v, want %+v", fault, alone, want)
+		}
+	}
+}
+
 // What an upstream says is over is over, even if its connection breaks.
 func TestDoneBeforeTheBreak(t *testing.T) {
 	const answer = `data: {"choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":"stop"}]}` + "\n\ndata: [DONE]\n\n"

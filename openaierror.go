@@ -137,7 +137,7 @@ func (e *googleError) statusOfWords() int {
 // graver is the worse of two errors. The first may be nil; the second is passed
 // over if it has no status, or one that is no error's.
 func graver(known, other *googleError) *googleError {
-	other.code = cmp.Or(other.code, other.statusOfWords())
+	other.code, other.perDay = cmp.Or(other.code, other.statusOfWords()), other.perDay || other.saysPerDay()
 	isError := other.code >= 400 && other.code <= 599
 	if isError && (known == nil || other.class() > known.class()) {
 		return other

@@ -73,7 +73,7 @@ func TestFinishWords(t *testing.T) {
 		"content_filter": "SAFETY", "content_filter: IMAGE_SAFETY": "IMAGE_SAFETY", "content_filter: WEATHER": "SAFETY",
 		"recitation": "RECITATION", "CONTINUATION": "CONTINUATION", `e"rr`: "ERR",
 	} {
-		if got := finishOf(word); got != want {
+		if got := finishOf([]byte(word)); got != want {
 			t.Errorf("%q: %q, want %q", word, got, want)
 		}
 	}

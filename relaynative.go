@@ -5,7 +5,6 @@ package gemini
 import (
 	"cmp"
 	"io"
-	"strings"
 )
 
 // nativeRelay says how an answer in OpenAI's form becomes a native one.
@@ -135,7 +134,7 @@ func (n *nativeRelayReader) scalar(f *field, _ []byte, kind jsonKind, value []by
 	case replyIndex:
 		n.choice.index = int(number(value))
 	case replyFinish:
-		n.choice.finish = finishOf(string(value))
+		n.choice.finish = finishOf(value)
 	case replyNativeFinish:
 		n.cause = blockWord(value)
 	case replyModel:
@@ -144,22 +143,6 @@ func (n *nativeRelayReader) scalar(f *field, _ []byte, kind jsonKind, value []by
 		setWord(&n.id, value)
 	case replyFault:
 		n.fault = answerFault{isTold: len(value) > 0, googleError: googleError{message: string(value)}}
-	case replyFaultCode:
-		n.fault.setCode(value)
-	case replyFaultType:
-		n.fault.kind = string(value)
-	case replyFaultMessage:
-		n.fault.message = string(value)
-	case replyFaultParam:
-		n.fault.param = string(value)
-	case replyFaultInner:
-		n.fault.inner = string(value)
-	case replyFaultStage:
-		n.fault.stage = string(value)
-	case replyFaultCategory:
-		n.fault.isAboutMinors = n.fault.isAboutMinors || strings.Contains(string(value), minors)
-	case replyFaultFlagged:
-		n.fault.isFlagged = true
 	case replyInputText:
 		n.inputs.text = number(value)
 	case replyInputImage:
@@ -167,7 +150,10 @@ func (n *nativeRelayReader) scalar(f *field, _ []byte, kind jsonKind, value []by
 	case replyInputCached:
 		n.inputs.cached = number(value)
 	default:
-		if f.id >= replyTokens {
+		switch {
+		case f.id < 0:
+			n.fault.take(f.id, value)
+		case f.id >= replyTokens:
 			n.tally[f.id-replyTokens] = number(value)
 		}
 	}

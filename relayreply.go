@@ -22,14 +22,6 @@ const (
 	replyModel
 	replyID
 	replyFault
-	replyFaultCode
-	replyFaultType
-	replyFaultMessage
-	replyFaultParam
-	replyFaultInner
-	replyFaultStage
-	replyFaultCategory
-	replyFaultFlagged
 	replyUsage
 	replyInputText
 	replyInputImage
@@ -82,28 +74,12 @@ var replySchema = func() *field {
 		"usage.inputTokensDetails.textTokens":           {id: replyInputText},
 		"usage.inputTokensDetails.imageTokens":          {id: replyInputImage},
 	}
-	maps.Copy(paths, faultFields("error"))
-	maps.Copy(paths, faultFields("choices[].error")) // OpenRouter's
+	for _, at := range []string{"error", "choices[].error"} { // the latter is OpenRouter's
+		maps.Copy(paths, errorFields(at, field{id: replyFault, keep: maxMessage}))
+	}
 	root := newSchema(paths)
 	root.id = replyRoot
 	choice := root.member("choices").element
 	*choice.member("delta") = *choice.member("message")
 	return root
 }()
-
-// faultFields are those of an error, see words.
-func faultFields(at string) map[string]field {
-	return map[string]field{
-		at:                      {id: replyFault, keep: maxMessage},
-		at + ".code":            {id: replyFaultCode, keep: maxWord},
-		at + ".type":            {id: replyFaultType, keep: maxWord},
-		at + ".message":         {id: replyFaultMessage, keep: maxMessage},
-		at + ".param":           {id: replyFaultParam, keep: maxWord},
-		at + ".innererror.code": {id: replyFaultInner, keep: maxWord},
-		at + ".innerError.code": {id: replyFaultInner, keep: maxWord},
-		at + ".moderationDetails.moderationStage": {id: replyFaultStage, keep: maxWord},
-		at + ".moderationDetails.categories[]":    {id: replyFaultCategory, keep: maxWord},
-		at + ".metadata.reasons[]":                {id: replyFaultCategory, keep: maxWord},
-		at + ".metadata.flaggedInput":             {id: replyFaultFlagged},
-	}
-}

@@ -10,23 +10,12 @@ import (
 
 // finishOf is Google's word for why a choice has ended. One that is not known stays
 // what it is, and passes (wire §4).
-func finishOf(word string) string {
-	general, cause, _ := strings.Cut(word, ": ")
-	if finish, known := finishWords[general]; known {
-		if finishReasons[cause].isBlock() { // Google's OpenAI-compatible API names it
-			return cause
-		}
-		return finish
+func finishOf(value []byte) string {
+	word := openAIEnums.finish.name(jsonString, value)
+	if word == reasonContentFilter {
+		return "SAFETY" // Google's API has no word that says as little
 	}
 	return strings.ToUpper(asWord(word))
-}
-
-var finishWords = map[string]string{
-	"stop":           "STOP",
-	"length":         "MAX_TOKENS",
-	"content_filter": "SAFETY",
-	"tool_calls":     "STOP",
-	"function_call":  "STOP",
 }
 
 // inputTally are tokens of the input, 0 where they are not told apart.

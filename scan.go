@@ -283,16 +283,6 @@ func (s *answerScanner) scalar(f *field, _ []byte, kind jsonKind, value []byte, 
 		if s.filtered == "" || hardened(classBlocked, string(value)) == classForbidden {
 			s.filtered = string(value)
 		}
-	case fieldErrorCode:
-		s.problem.setCode(value)
-	case fieldErrorKind:
-		s.problem.kind = string(value)
-	case fieldErrorStatus:
-		s.problem.status = string(value)
-	case fieldErrorMessage:
-		s.problem.message = string(value)
-	case fieldErrorReason:
-		s.problem.reason = string(value)
 	case fieldModelVersion:
 		setWord(&s.modelVersion, value)
 	case fieldResponseID:
@@ -302,7 +292,10 @@ func (s *answerScanner) scalar(f *field, _ []byte, kind jsonKind, value []byte, 
 	case fieldModalityTokens:
 		s.modality.tokens = number(value)
 	default:
-		if f.id >= fieldTokens {
+		switch {
+		case f.id < 0:
+			s.problem.take(f.id, value)
+		case f.id >= fieldTokens:
 			s.tally[f.id-fieldTokens] = number(value)
 		}
 	}

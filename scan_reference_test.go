@@ -259,6 +259,12 @@ func (r *reference) scalar(path string, v gjson.Result) {
 			r.interactionContent(field, word, v)
 		}
 	}
+	for _, at := range []string{".error.", ".choices[].error.", ".errors[]."} {
+		field, ok := strings.CutPrefix(path, at)
+		if isShort := field == "code" || field == "message"; ok && (isShort || at != ".errors[].") {
+			r.errorField(field, word)
+		}
+	}
 	switch path {
 	case ".promptFeedback.blockReason":
 		r.blockReason = r.enums.block.name(kind, []byte(word))
@@ -295,20 +301,6 @@ func (r *reference) scalar(path string, v gjson.Result) {
 		if r.filtered == "" || hardened(classBlocked, word) == classForbidden {
 			r.filtered = word
 		}
-	case ".error.code", ".errors[].code", ".choices[].error.code":
-		if n, err := strconv.Atoi(word); err == nil {
-			r.problem.code = n
-		} else {
-			r.problem.word = word[:min(len(word), maxWord)]
-		}
-	case ".error.type", ".choices[].error.type":
-		r.problem.kind = word[:min(len(word), maxWord)]
-	case ".error.status", ".choices[].error.status":
-		r.problem.status = word
-	case ".error.details[].reason", ".choices[].error.details[].reason":
-		r.problem.reason = word[:min(len(word), maxWord)]
-	case ".error.message", ".errors[].message", ".choices[].error.message":
-		r.problem.message = word[:min(len(word), maxMessage)]
 	case ".modelVersion", ".model", ".interaction.model":
 		setWord(&r.modelVersion, []byte(word[:min(len(word), maxWord)]))
 	case ".responseId", ".id", ".interaction.id":
@@ -320,6 +312,37 @@ func (r *reference) scalar(path string, v gjson.Result) {
 	}
 	if place, ok := tokenPaths[strings.TrimPrefix(path, ".interaction")]; ok {
 		r.tally[place] = number([]byte(v.Raw))
+	}
+}
+
+// errorField is a member of an error.
+func (r *reference) errorField(name, word string) {
+	short := word[:min(len(word), maxWord)]
+	switch name {
+	case "code":
+		if n, err := strconv.Atoi(word); err == nil {
+			r.problem.code = n
+		} else {
+			r.problem.word = short
+		}
+	case "type":
+		r.problem.kind = short
+	case "status":
+		r.problem.status = short
+	case "param":
+		r.problem.param = short
+	case "message":
+		r.problem.message = word[:min(len(word), maxMessage)]
+	case "details[].reason":
+		r.problem.reason = short
+	case "innererror.code", "innerError.code":
+		r.problem.inner = short
+	case "moderationDetails.moderationStage":
+		r.problem.stage = short
+	case "moderationDetails.categories[]", "metadata.reasons[]":
+		r.problem.isAboutMinors = r.problem.isAboutMinors || strings.Contains(short, minors)
+	case "metadata.flaggedInput":
+		r.problem.isFlagged = true
 	}
 }
 
