@@ -127,6 +127,10 @@ func (g *gateway) addUpstreams(ctx caddy.Context) error {
 	return nil
 }
 
+// maxAnnouncing is how many events may be on their way to those who listen. Blocked
+// calls can come faster than a listener runs a command for each, and would pile up.
+const maxAnnouncing = 64
+
 // announcer emits events through Caddy's events app, beside the call that they
 // are about: whoever listens may take time. A configuration that has been
 // replaced emits none, and says so.
@@ -135,13 +139,23 @@ func announcer(ctx caddy.Context) (func(string, map[string]any) bool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("getting the events app: %w", err)
 	}
-	app := module.(*caddyevents.App)
+	app, logger := module.(*caddyevents.App), ctx.Logger()
+	announcing := make(chan struct{}, maxAnnouncing)
 	return func(name string, data map[string]any) bool {
 		if ctx.Err() != nil {
 			return false
 		}
-		if name = "gemini." + name; app.ShouldEmit(name) {
-			go app.Emit(ctx, name, data)
+		if name = "gemini." + name; !app.ShouldEmit(name) {
+			return true
+		}
+		select {
+		case announcing <- struct{}{}:
+			go func() {
+				defer func() { <-announcing }()
+				app.Emit(ctx, name, data)
+			}()
+		default:
+			logger.Warn("event was dropped, because those who listen are too slow", zap.String("event", name))
 		}
 		return true
 	}, nil

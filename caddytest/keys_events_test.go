@@ -45,14 +45,18 @@ var heard sync.Map
 
 // Handle takes an event down.
 func (l *listener) Handle(_ context.Context, e caddy.Event) error {
-	book, _ := heard.LoadOrStore(l.Name, new(eventBook))
-	book.(*eventBook).add(e)
+	found, _ := heard.LoadOrStore(l.Name, new(eventBook))
+	book := found.(*eventBook)
+	book.add(e)
+	book.busy.Lock()
+	defer book.busy.Unlock()
 	return nil
 }
 
 type eventBook struct {
 	mu     sync.Mutex
 	events []caddy.Event
+	busy   sync.Mutex // a test holds it to have a listener that takes its time
 }
 
 func (b *eventBook) add(e caddy.Event) {
@@ -157,3 +161,29 @@ var (
 	_ caddyevents.Handler   = (*listener)(nil)
 	_ caddyfile.Unmarshaler = (*listener)(nil)
 )
+
+// Listeners that take longer than the calls come do not pile up: what they cannot take
+// is dropped, and the operator reads so.
+func TestSlowListeners(t *testing.T) {
+	const atOnce, more = 64, 3
+	u := scripted(t, answers(200, jsonType, blockedJSON))
+	directives := several([]string{place("first", u, ownKey(t, "k1"))})
+	g := start(t, directives)
+	book := g.listen(t, "gemini.blocked", directives)
+	book.busy.Lock()
+	dropped := func() int { return strings.Count(g.log(t), "event was dropped") }
+	for n := range atOnce + more {
+		if s := g.post(t, unaryPath, promptJSON); s.StatusCode != 400 {
+			t.Fatalf("%d %s", s.StatusCode, s.body)
+		}
+		eventually(t, "the event", func() bool { return len(book.all())+dropped() == n+1 })
+	}
+	if got := len(book.all()); got != atOnce || dropped() != more {
+		t.Errorf("%d events are under way, %d were dropped", got, dropped())
+	}
+	book.busy.Unlock()
+	eventually(t, "an event", func() bool {
+		g.post(t, unaryPath, promptJSON)
+		return len(book.all()) > atOnce
+	})
+}
