@@ -135,6 +135,9 @@ type formScanner struct {
 	taken     int    // bytes of the buffer that have been handed out
 }
 
+// formType is the media type of a form (RFC 7578).
+const formType = "multipart/form-data"
+
 // formPart is what is said of a part before it.
 type formPart struct{ name, file, contentType string }
 

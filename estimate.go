@@ -3,12 +3,10 @@
 package gemini
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"mime/multipart"
+	"mime"
 	"strconv"
 	"strings"
 )
@@ -146,9 +144,9 @@ var measureSchema = func() *field {
 // keeps nothing of it. What is neither JSON nor a form counts nothing, and neither
 // does what follows an error: such a call is refused, here or by the upstream. It
 // fails only with what reading failed with.
-func measure(body io.Reader, c *call) (measured, error) {
-	if c.method == "images.edits" {
-		return measureForm(body)
+func measure(body io.Reader, contentType string) (measured, error) {
+	if kind, params, _ := mime.ParseMediaType(contentType); kind == formType {
+		return measureForm(body, params["boundary"])
 	}
 	return measureJSON(body)
 }
@@ -213,45 +211,42 @@ func (m *meter) scalar(f *field, _ []byte, kind jsonKind, value []byte, start in
 	}
 }
 
-// maxBoundary is how far the line goes that a form begins with: two dashes, and a
-// boundary of at most 70 bytes (RFC 2046 §5.1.1).
-const maxBoundary = 2 + 70 + len("\r\n")
-
-// measureForm measures the form that OpenAI's clients edit images with, or JSON.
-// The boundary is taken from the body, where it stands first.
-func measureForm(body io.Reader) (m measured, err error) {
-	b := bufio.NewReader(body)
-	head, _ := b.Peek(maxBoundary)
-	head, isForm := bytes.CutPrefix(head, []byte("--"))
-	if !isForm {
-		return measureJSON(b)
-	}
-	boundary, _, _ := bytes.Cut(head, []byte("\n"))
-	form := multipart.NewReader(b, string(bytes.TrimSpace(boundary)))
-	for {
-		part, err := form.NextRawPart()
-		if err != nil { // at the end, or because it is no form any more
-			break
+// measureForm measures the form that OpenAI's clients edit images with.
+func measureForm(body io.Reader, boundary string) (m measured, err error) {
+	form := newFormScanner(body, boundary)
+	for err == nil {
+		var part formPart
+		if part, err = form.next(); err == nil {
+			err = m.addPart(form, part)
 		}
-		m.addPart(part)
 	}
-	if _, err = io.Copy(io.Discard, b); err != nil {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, errMalformed) {
+		return m, err
+	}
+	if _, err = io.Copy(io.Discard, form.body); err != nil { // behind the end, or what is no form any more
 		return m, fmt.Errorf("reading the request body: %w", err)
 	}
 	return m, nil
 }
 
-func (m *measured) addPart(part *multipart.Part) {
-	switch name := part.FormName(); {
-	case part.FileName() != "":
+func (m *measured) addPart(form *formScanner, part formPart) error {
+	switch {
+	case part.file != "":
 		m.media++
-	case name == "prompt":
-		size, _ := io.Copy(io.Discard, part)
-		m.bytes += size
-	case name == "n":
-		value, _ := io.ReadAll(io.LimitReader(part, maxScalar))
-		m.asked = number(value)
+	case part.name == "n":
+		text, _, err := form.text(maxScalar)
+		m.asked = number([]byte(text))
+		return err
+	case part.name == "prompt":
+		for {
+			text, err := form.bytes()
+			if err != nil || len(text) == 0 {
+				return err
+			}
+			m.bytes += int64(len(text))
+		}
 	}
+	return nil
 }
 
 // usage counts the tokens of a call as the answer reports them.

@@ -69,25 +69,29 @@ func TestMeasure(t *testing.T) {
 		{"broken behind a text", contentOf(`{"text":"a cat"} {"text":"on a mat"}`), measured{bytes: 5}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for _, method := range []string{"generateContent", "images.edits"} { // these may be JSON, too
-				for name, read := range map[string]func(io.Reader) io.Reader{
-					"whole": iotest.DataErrReader, "byte by byte": iotest.OneByteReader,
-				} {
-					got, err := measure(read(strings.NewReader(c.body)), &call{method: method})
-					if got != c.want || err != nil {
-						t.Errorf("%s, %s: %+v %v, want %+v", method, name, got, err, c.want)
-					}
+			for name, read := range map[string]func(io.Reader) io.Reader{
+				"whole": iotest.DataErrReader, "byte by byte": iotest.OneByteReader,
+			} {
+				got, err := measure(read(strings.NewReader(c.body)), jsonContentType)
+				if got != c.want || err != nil {
+					t.Errorf("%s: %+v %v, want %+v", name, got, err, c.want)
 				}
 			}
 		})
 	}
 }
 
+// editType is the Content-Type of an editForm.
+const editType = formType + "; boundary=" + testBoundary
+
 // editForm is what OpenAI's clients send to have images edited.
 func editForm(t testing.TB, n string) string {
 	t.Helper()
 	var b bytes.Buffer
 	w := multipart.NewWriter(&b)
+	if err := w.SetBoundary(testBoundary); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{"image[]", "image[]", "mask"} {
 		part, err := w.CreateFormFile(name, "a.png")
 		if err != nil {
@@ -111,17 +115,20 @@ func TestMeasureForm(t *testing.T) {
 		want measured
 	}{
 		"form":               {whole, measured{bytes: 16, media: 3, asked: 3}},
+		"preamble":           {"a\r\n" + whole, measured{bytes: 16, media: 3, asked: 3}},
+		"line break":         {"\r\n" + whole, measured{bytes: 16, media: 3, asked: 3}},
 		"bad number":         {editForm(t, strings.Repeat("9", 99)), measured{bytes: 16, media: 3}},
 		"behind the end":     {whole + "\r\n" + whole, measured{bytes: 16, media: 3, asked: 3}},
-		"cut in the prompt":  {whole[:strings.Index(whole, " with a hat")], measured{bytes: 5, media: 3}},
+		"cut in the prompt":  {whole[:strings.Index(whole, " with a hat")], measured{media: 3}},
 		"cut in an image":    {whole[:5000], measured{media: 1}},
 		"cut in a header":    {whole[:100], measured{}},
 		"boundary alone":     {"--x", measured{}},
 		"no boundary":        {"--\r\n", measured{}},
 		"endless first line": {"--" + strings.Repeat("x", 1<<16), measured{}},
+		"another boundary":   {strings.ReplaceAll(whole, testBoundary, "x"), measured{}},
 	} {
 		for _, read := range []func(io.Reader) io.Reader{iotest.DataErrReader, iotest.OneByteReader} {
-			got, err := measure(read(strings.NewReader(c.body)), &call{method: "images.edits"})
+			got, err := measure(read(strings.NewReader(c.body)), editType)
 			if got != c.want || err != nil {
 				t.Errorf("%s: %+v %v, want %+v", name, got, err, c.want)
 			}
@@ -131,16 +138,17 @@ func TestMeasureForm(t *testing.T) {
 
 func TestMeasureFails(t *testing.T) {
 	gone := errors.New("gone")
-	for _, c := range []struct{ method, body string }{
-		{"generateContent", ""},
-		{"generateContent", contentOf(`{"text":"a cat"}`)[:30]},
-		{"images.edits", ""},
-		{"images.edits", `{"prompt":"a`},
-		{"images.edits", editForm(t, "3")[:5000]},
+	for _, c := range []struct{ kind, body string }{
+		{jsonContentType, ""},
+		{jsonContentType, contentOf(`{"text":"a cat"}`)[:30]},
+		{jsonContentType, `{"prompt":"a`},
+		{editType, ""},
+		{editType, editForm(t, "3")[:5000]},
+		{editType, editForm(t, "3")},
 	} {
 		body := io.MultiReader(strings.NewReader(c.body), iotest.ErrReader(gone))
-		if _, err := measure(body, &call{method: c.method}); !errors.Is(err, gone) {
-			t.Errorf("%s %.20q: %v", c.method, c.body, err)
+		if _, err := measure(body, c.kind); !errors.Is(err, gone) {
+			t.Errorf("%s %.20q: %v", c.kind, c.body, err)
 		}
 	}
 }
@@ -192,7 +200,7 @@ func TestMeasureRecorded(t *testing.T) {
 		"request_openai_images.json":         {bytes: 5, asked: 1},
 		"request_snake_case.json":            {bytes: 19, media: 1},
 	} {
-		got, err := measure(bytes.NewReader(fixture(t, file)), &call{})
+		got, err := measure(bytes.NewReader(fixture(t, file)), jsonContentType)
 		if got != want || err != nil {
 			t.Errorf("%s: %+v %v, want %+v", file, got, err, want)
 		}
@@ -208,7 +216,7 @@ func TestMeasureKeepsNothing(t *testing.T) {
 	body := largeRequest()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	m, err := measure(strings.NewReader(body), &call{})
+	m, err := measure(strings.NewReader(body), jsonContentType)
 	runtime.ReadMemStats(&after)
 	if used := after.TotalAlloc - before.TotalAlloc; used > 1<<20 || m.bytes != 13 || m.media != 1 || err != nil {
 		t.Errorf("%+v %v, %d bytes of memory", m, err, used)
@@ -221,19 +229,18 @@ func FuzzMeasure(f *testing.F) {
 	for _, body := range []string{
 		contentOf(`{"text":"a \u4e00\ud83d\ude00 cat"},{"inlineData":{"data":"AAAA"}},{"functionCall":{"args":{}}}`), editForm(f, "2"),
 		`{"messages":[{"content":[{"text":"a"},{"image_url":{"url":"data:"}}],"tool_calls":[{}]}],"n":2}`,
-		`{"input":[{"content":[{"text":"a","data":"AA"}]},{"result":"ok"}],"tools":[1,"2",{}]}`, "--x\r\n\r\n\r\n--x--",
+		`{"input":[{"content":[{"text":"a","data":"AA"}]},{"result":"ok"}],"tools":[1,"2",{}]}`, "--boundary\r\n\r\n\r\n--boundary--",
 	} {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, method := range []string{"generateContent", "images.edits"} {
-			c := &call{method: method}
-			whole, err := measure(bytes.NewReader(body), c)
+		for _, kind := range []string{jsonContentType, editType} {
+			whole, err := measure(bytes.NewReader(body), kind)
 			if err != nil || whole.bytes > int64(len(body)) || whole.media > int64(len(body)) || min(whole.bytes, whole.media, whole.asked) < 0 {
-				t.Fatalf("%s: %+v %v of %d", method, whole, err, len(body))
+				t.Fatalf("%s: %+v %v of %d", kind, whole, err, len(body))
 			}
-			if pieces, err := measure(iotest.OneByteReader(bytes.NewReader(body)), c); pieces != whole || err != nil {
-				t.Fatalf("%s: %+v %v, else %+v", method, pieces, err, whole)
+			if pieces, err := measure(iotest.OneByteReader(bytes.NewReader(body)), kind); pieces != whole || err != nil {
+				t.Fatalf("%s: %+v %v, else %+v", kind, pieces, err, whole)
 			}
 		}
 	})
@@ -249,7 +256,7 @@ func BenchmarkMeasure(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := measure(strings.NewReader(body), &call{}); err != nil {
+				if _, err := measure(strings.NewReader(body), jsonContentType); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -5,6 +5,8 @@ package gemini
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +46,32 @@ func TestNewsWhileACallWaits(t *testing.T) {
 				return sleep(ctx, d, woken)
 			}
 			if got := j.story(prompt); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// A paused account explains a refusal only where no other would have taken the call.
+func TestPauseOfAnotherAccount(t *testing.T) {
+	for name, c := range map[string]struct {
+		takes time.Duration // the reading of the body
+		want  string
+	}{
+		"in time":  {time.Second, "b@1s = 200"},
+		"too late": {time.Hour, " = 504 DEADLINE_EXCEEDED"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := newJourney(t, Options{PauseOnBlockRate: true}, &upstream{name: "a"}, &upstream{name: "b"})
+			j.state.blockRates.pause(j.account(), "client", j.clock)
+			upload := func(r *http.Request) {
+				r.ContentLength = int64(len(prompt))
+				r.Body = io.NopCloser(readerFunc(func(p []byte) (int, error) {
+					j.clock = j.clock.Add(c.takes)
+					return copy(p, prompt), io.EOF
+				}))
+			}
+			if got := j.story("", upload); got != c.want {
 				t.Errorf("%s, want %s", got, c.want)
 			}
 		})

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"sync"
+	"sync/atomic"
 )
 
 // group is a call for several images that is made of as many calls, because
@@ -17,6 +19,8 @@ type group struct {
 	x      *exchange
 	parts  []*exchange
 	cancel context.CancelFunc
+	away   atomic.Int32   // parts that are still on their way
+	lookup sync.Mutex     // see exchange.lookUp
 	ended  chan *exchange // as their verdicts become certain
 	done   []*exchange    // those that have come out of it; nobody else touches them any more
 	left   int            // those that have not
@@ -43,8 +47,14 @@ func (r *router) split(x *exchange) (*group, error) {
 	g.cancel = cancel
 	for i := range g.parts {
 		part := *x
-		part.ctx, part.isPart = ctx, true
+		part.ctx, part.partOf = ctx, g
 		part.attempt = &attempt{project: x.clientProject}
+		if x.expand != nil {
+			part.expand = func(text string) (expanded string) {
+				part.lookUp(func() { expanded = x.expand(text) })
+				return expanded
+			}
+		}
 		g.parts[i] = &part
 	}
 	x.group = g
@@ -55,9 +65,11 @@ func (r *router) split(x *exchange) (*group, error) {
 // been paid for, and an error if there is none. It fails only when the client has
 // left.
 func (g *group) travel(r *router, in *http.Request) (*http.Response, error) {
+	g.away.Store(int32(len(g.parts)))
 	for _, part := range g.parts {
 		go func() {
 			defer func() {
+				g.away.Add(-1)
 				if cause := recover(); cause != nil { // of a transport: net/http looks after its own goroutines alone
 					part.collapsed(cause)
 				}
@@ -81,6 +93,20 @@ func (g *group) travel(r *router, in *http.Request) (*http.Response, error) {
 	res.Body = newCollection(g.x, g.give(first), func() io.ReadCloser { return g.give(g.next()) })
 	return res, nil
 }
+
+// lookUp looks up placeholders of the request, or what they are made of. That may write
+// to the request, as {http.request.uuid} does, and the parts of a group share it.
+func (x *exchange) lookUp(f func()) {
+	if x.partOf != nil {
+		x.partOf.lookup.Lock()
+		defer x.partOf.lookup.Unlock()
+	}
+	f()
+}
+
+// isUnderWay tells that parts of the call are on their way: what became of it is not
+// known, and they might ask for it while it is written down.
+func (x *exchange) isUnderWay() bool { return x.group != nil && x.group.away.Load() > 0 }
 
 // give is the answer of a part, which its reader closes; nil for no part.
 func (g *group) give(part *exchange) io.ReadCloser {

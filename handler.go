@@ -157,7 +157,7 @@ func bearer(authorization string) string {
 }
 
 // publish offers the placeholders and the fields of the access log. Both are
-// worked out only if somebody asks, which is when the call has ended.
+// worked out only if somebody asks: before the call has ended they say what is known.
 func (x *exchange) publish(r *http.Request) {
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(x.placeholder)
@@ -193,7 +193,11 @@ func (x *exchange) placeholder(key string) (any, bool) {
 		return nil, false
 	}
 	for _, f := range publishedFields {
-		if f.name == name {
+		switch {
+		case f.name != name:
+		case x.isUnderWay():
+			return nil, true
+		default:
 			return f.value(x), true
 		}
 	}

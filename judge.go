@@ -42,7 +42,7 @@ func (t *trip) judge(a *attempt, l *leg, res *http.Response) {
 // answered in OpenAI's already, whatever it was asked for.
 func (t *trip) passOn(a *attempt, l *leg, held *answer, res *http.Response) {
 	isOpenAI := t.relaysOut(l) && a.facts.isOpenAI
-	isTheirs := isOpenAI && !t.x.isPart // a group is put together out of answers in Google's form
+	isTheirs := isOpenAI && t.x.partOf == nil // a group is put together out of answers in Google's form
 	if isTheirs && held.form == formRelayed {
 		held.form = formOpenAI
 	}

@@ -21,8 +21,8 @@ func (t *trip) weigh() error {
 			if err := t.x.body.readAll(); err != nil {
 				return err
 			}
-			m, _ = measure(t.x.body.content(), &t.x.call) // what is no JSON counts as far as it goes
-			if t.x.isPart {
+			m, _ = measure(t.x.body.content(), t.x.contentType) // what is no JSON counts as far as it goes
+			if t.x.partOf != nil {
 				m.asked = 1
 			}
 			known = true
@@ -191,25 +191,41 @@ func (t *trip) refuse() {
 		x.attempt = &attempt{project: x.clientProject, status: http.StatusBadRequest, verdict: verdict{
 			class: t.repeat.Class, reason: reasonRepeated, stage: t.repeat.Stage, blocked: t.repeat.Reason,
 		}}
-	case t.paused != nil:
-		x.attempt = &attempt{
-			project: t.paused.project, status: http.StatusForbidden, verdict: verdict{class: classAccount, reason: reasonPaused},
-		}
 	case len(t.stations) == 0:
 		x.keyless(t.upstreams[0])
 	default:
-		x.verdict, x.status = verdict{class: classTransient, reason: reasonDeadline}, http.StatusGatewayTimeout
+		if paused := t.paused(); paused != nil {
+			x.project, x.status = paused.project, http.StatusForbidden
+			x.verdict = verdict{class: classAccount, reason: reasonPaused}
+			return
+		}
+		x.status, x.verdict = http.StatusGatewayTimeout, verdict{class: classTransient, reason: reasonDeadline}
 	}
+}
+
+// paused is an account that would take the call if it were not paused; nil if another
+// takes it.
+func (t *trip) paused() (first *seat) {
+	isTaken := false
+	t.seats(func(s *station, at *seat) {
+		switch {
+		case s.closed || at.spent || !t.mayTake(s, at):
+		case !t.isPaused(s, at):
+			isTaken = true
+		case first == nil:
+			first = at
+		}
+	})
+	if isTaken {
+		return nil
+	}
+	return first
 }
 
 // isPaused tells whether image calls of an account are refused, because filters
 // have blocked too many.
 func (t *trip) isPaused(s *station, at *seat) bool {
-	if !t.pauses || !t.state.blockRates.isPaused(at.account) || !s.draws && !t.x.expect(s).image {
-		return false
-	}
-	t.paused = at
-	return true
+	return t.pauses && t.state.blockRates.isPaused(at.account) && (s.draws || t.x.expect(s).image)
 }
 
 // refusal is why a call could not take a leg.

@@ -63,7 +63,7 @@ func (t *trip) relayOut(a *attempt, l *leg, res *http.Response) {
 	relayed := newOpenAIRelay(res.Body, relay)
 	setForm(res, relay.to == toChatEvents)
 	res.Body = relayed
-	if relay.to == toImages && !x.isPart {
+	if relay.to == toImages && x.partOf == nil {
 		res.Body = newCollection(x, relayed, func() io.ReadCloser { return nil })
 	}
 }

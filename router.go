@@ -61,7 +61,7 @@ type exchange struct {
 	contentType string // of the body
 	brief       *brief // what it asks for, once it has to be translated
 	group       *group // of calls that were made of this one; nil: it is one
-	isPart      bool   // of such a group
+	partOf      *group // that it is one of; nil: it is whole
 
 	expand func(text string) string // replaces the placeholders of the request; nil: there are none
 	keys   map[*upstream][]*apiKey  // as this call has them; see keysOf

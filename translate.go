@@ -28,7 +28,7 @@ func (t *trip) wayToOpenAI(s *station) way {
 		switch {
 		case c.isImages() && s.imagesByChat:
 			return wayChat
-		case t.x.isPart, mustBeForm:
+		case t.x.partOf != nil, mustBeForm:
 			return wayImages
 		}
 		return wayAsIs
@@ -201,7 +201,7 @@ func readBrief(c *call, contentType string, body io.Reader) (*brief, error) {
 	switch {
 	case c.method == "chat.completions":
 		return readBriefChat(body)
-	case c.isImages() && kind == "multipart/form-data":
+	case c.isImages() && kind == formType:
 		return readBriefForm(body, params["boundary"])
 	case c.isImages():
 		return readBriefImages(body, c.method == "images.edits")
@@ -229,7 +229,7 @@ func (t *trip) layOut(s *station, rd rendering) (*layout, *foreign, error) {
 	}
 	b := *t.x.brief
 	b.draws = b.draws || s.draws
-	if t.x.isPart {
+	if t.x.partOf != nil {
 		b.count = 1
 	}
 	switch s.way {

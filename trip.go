@@ -20,7 +20,6 @@ type trip struct {
 	turned    *leg                 // for whose limits the call was not sent at all
 	lined     time.Time            // since when the call has stood in line for its next attempt
 	isPaidFor bool                 // the next attempt, out of the retry budget
-	paused    *seat                // which is not used, because its account is paused
 	isEnd     bool                 // nothing may follow
 	isSpoilt  bool                 // the body cannot be read
 	rest      map[string]time.Time // until when a scope is left alone, for this call only

@@ -55,6 +55,29 @@ func TestImagesAreDrawnSideBySide(t *testing.T) {
 	}
 }
 
+// The images of a call share its placeholders, and looking one up can write to the
+// request: all of them are sent with the same. What is not known before the call has
+// ended is empty.
+func TestImagesShareThePlaceholders(t *testing.T) {
+	const several = 10
+	u := scripted(t, newBarrier(several).then(drawn))
+	first := place("first", u, ownKey(t, "first"),
+		"header_up X-Request-Id {http.request.uuid}", `header_up X-Known "known: {http.gemini.upstream}{http.gemini.images}"`)
+	g := start(t, gemini(first, limit("rpm 1000", "key {http.request.uuid}")))
+	if images := imagesOf(t, g.post(t, imagesPath, drawSeveral(several))); len(images) != several {
+		t.Errorf("%d images, want %d", len(images), several)
+	}
+	all := u.received()
+	for _, r := range all {
+		if id := r.Header.Get("X-Request-Id"); len(id) != 36 || id != all[0].Header.Get("X-Request-Id") {
+			t.Errorf("calls of one request are called %q and %q", all[0].Header.Get("X-Request-Id"), id)
+		}
+		if known := r.Header.Get("X-Known"); known != "known:" {
+			t.Errorf("sent with %q", known)
+		}
+	}
+}
+
 // earlyBytes are so many that an image must have begun, and so few that no buffer can
 // hold them back.
 const earlyBytes = 200_000
