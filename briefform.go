@@ -133,13 +133,18 @@ type formScanner struct {
 	at        int64  // of the next byte
 	delimiter []byte // in front of each part, and behind the last
 	taken     int    // bytes of the buffer that have been handed out
+	found     int    // length of the delimiter behind that
+	isFresh   bool   // nothing has been handed out of the part
 }
 
 // formType is the media type of a form (RFC 7578).
 const formType = "multipart/form-data"
 
 // formPart is what is said of a part before it.
-type formPart struct{ name, file, contentType string }
+type formPart struct {
+	name, file, contentType string
+	isNamed                 bool // there has been a Content-Disposition
+}
 
 const (
 	formBuffer = 32 << 10
@@ -171,11 +176,11 @@ func (s *formScanner) next() (part formPart, err error) {
 			return part, err
 		}
 	}
-	s.skip(len(s.delimiter))
+	s.skip(s.found)
 	if end, _ := s.body.Peek(2); string(end) == "--" {
 		return part, io.EOF
 	}
-	if line, err := s.line(); err != nil || line != "" {
+	if line, err := s.line(); err != nil || strings.TrimSpace(line) != "" {
 		return part, s.fail(err, "invalid boundary")
 	}
 	begin := s.at
@@ -184,27 +189,34 @@ func (s *formScanner) next() (part formPart, err error) {
 		switch {
 		case err != nil:
 			return part, s.fail(err, "unexpected end of the form")
+		case line != "" && !part.describe(line):
+			return part, s.fail(nil, "a part has a header that is folded, or two names")
 		case line != "":
-			part.describe(line)
 		case part.name == "":
 			return part, s.fail(nil, "a part has no name")
 		default:
+			s.isFresh = true
 			return part, nil
 		}
 	}
 	return part, s.fail(nil, "a part has too long a header")
 }
 
-// describe takes a line of the header.
-func (p *formPart) describe(line string) {
+// describe takes a line of the header. It does not take what readers understand in
+// different ways: lines that go on with the one before, and a second name.
+func (p *formPart) describe(line string) (ok bool) {
 	key, value, _ := strings.Cut(line, ":")
 	switch value = strings.TrimSpace(value); strings.ToLower(key) {
 	case "content-disposition":
+		if p.isNamed {
+			return false
+		}
 		_, about, _ := mime.ParseMediaType(value)
-		p.name, p.file = about["name"], about["filename"]
+		p.name, p.file, p.isNamed = about["name"], about["filename"], true
 	case "content-type":
 		p.contentType = value
 	}
+	return line[0] != ' ' && line[0] != '\t'
 }
 
 // bytes returns what comes next of the part, nothing at its end. It is valid until
@@ -213,7 +225,7 @@ func (s *formScanner) bytes() ([]byte, error) {
 	_, _ = s.body.Discard(s.taken)
 	s.taken = 0
 	p, err := s.body.Peek(formBuffer)
-	n := s.end(p)
+	n, found := s.end(p)
 	if n < 0 {
 		if err != nil {
 			s.at += int64(len(p))
@@ -221,35 +233,46 @@ func (s *formScanner) bytes() ([]byte, error) {
 		}
 		n = len(p) - len(s.delimiter) - 1 // it may begin from there on
 	}
-	s.taken = n
+	s.taken, s.found = n, found
 	s.at += int64(n)
+	s.isFresh = s.isFresh && n == 0
 	return p[:n], nil
 }
 
-// end finds a delimiter, of which a longer boundary of something within the part
-// may be the beginning.
-func (s *formScanner) end(p []byte) int {
+// end finds a delimiter and tells its length. A longer boundary of something within the
+// part may begin like it; that of an empty part shares its line break with the blank line
+// before it, as mime/multipart has it.
+func (s *formScanner) end(p []byte) (at, length int) {
+	bare := s.delimiter[len("\r\n"):]
+	if s.isFresh && bytes.HasPrefix(p, bare) && endsDelimiter(p[len(bare):]) {
+		return 0, len(bare)
+	}
 	for from := 0; ; {
 		i := bytes.Index(p[from:], s.delimiter)
 		if i < 0 {
-			return -1
+			return -1, 0
 		}
 		i += from
 		switch behind := p[i+len(s.delimiter):]; {
 		case len(behind) < 2:
-			return -1
-		case string(behind[:2]) == "--", string(behind[:2]) == "\r\n", behind[0] == ' ', behind[0] == '\t':
-			return i
+			return -1, 0
+		case endsDelimiter(behind):
+			return i, len(s.delimiter)
 		}
 		from = i + 1
 	}
+}
+
+// endsDelimiter tells what may stand behind a boundary.
+func endsDelimiter(behind []byte) bool {
+	return len(behind) >= 2 && (string(behind[:2]) == "--" || string(behind[:2]) == "\r\n" || behind[0] == ' ' || behind[0] == '\t')
 }
 
 // line reads to the end of a line.
 func (s *formScanner) line() (string, error) {
 	line, err := s.body.ReadSlice('\n')
 	s.at += int64(len(line))
-	return string(bytes.TrimSpace(line)), err
+	return string(bytes.TrimRight(line, "\r\n")), err
 }
 
 func (s *formScanner) skip(n int) {

@@ -20,6 +20,13 @@ func FuzzForm(f *testing.F) {
 	f.Add([]byte(formOf(f, promptField, imageField)), uint(3))
 	f.Add([]byte(formOf(f, []string{"a", "\r\n--boundar\r\n--boundaryy"}, []string{"b", ""})), uint(1))
 	f.Add([]byte("--boundary\r\nContent-Disposition: form-data; name*=utf-8''%61; filename=\"b\\\"c\"\r\nX: y\r\n\r\n\r\n\r\n--boundary--\r\nand more"), uint(2))
+	const named = "--boundary\r\nContent-Disposition: form-data; name=\"a\"\r\n"
+	for i, body := range []string{
+		named + "\r\n" + named + "\r\nx\r\n--boundary--\r\n", named + "Content-Disposition: form-data; name=\"b\"\r\n\r\nx\r\n--boundary--",
+		named + " \r\n\r\nx\r\n--boundary--", named + "\r\n--boundary--\r\n--boundary--",
+	} {
+		f.Add([]byte(body), uint(i))
+	}
 	f.Add([]byte("before\r\n--boundary \t\r\ncontent-disposition:form-data;name=a\r\n\r\nx\r\n--boundary--"), uint(9))
 	f.Fuzz(func(t *testing.T, body []byte, size uint) {
 		whole, wholeErr := formParts(&pieces{body: string(body)}, body)
@@ -46,6 +53,7 @@ func isPlain(form []byte) bool {
 func FuzzFormWritten(f *testing.F) {
 	f.Add("prompt", "a cat", "image", []byte("\x89PNG\r\n--boundary"), uint(3))
 	f.Add("a\"b\\c", "\r\n", "image[]", []byte("\r\n--boundary-\r\n\r"), uint(1))
+	f.Add("prompt", "", "image", []byte("--boundary--"), uint(0))
 	f.Fuzz(func(t *testing.T, name, text, file string, data []byte, size uint) {
 		var b bytes.Buffer
 		w := multipart.NewWriter(&b)
