@@ -110,9 +110,10 @@ func recognise(r *http.Request) call {
 		c.project = segments[2]
 	}
 	if c.model != "" {
-		escapedModel, _ := splitVerb(last)
-		c.modelAt = len(escaped) - len(last)
-		c.modelEnd = c.modelAt + len(escapedModel)
+		c.modelAt, c.modelEnd = len(escaped)-len(last), len(escaped)
+		if end := lastColon(last); end > 0 {
+			c.modelEnd = c.modelAt + end
+		}
 	}
 	c.generates = c.generates && strings.EqualFold(r.Method, http.MethodPost) // which some servers read without case
 	if c.generates {
@@ -206,14 +207,17 @@ var generators = map[string]bool{"generateContent": true, "streamGenerateContent
 // embeddings, captions and the models of customers.
 var imagenModels = []string{"imagen*", "imagegeneration*"}
 
-// splitVerb splits "model:verb"; some clients escape the colon.
+// splitVerb splits "model:verb".
 func splitVerb(segment string) (model, verb string) {
-	for _, colon := range []string{":", "%3A", "%3a"} {
-		if i := strings.LastIndex(segment, colon); i > 0 {
-			return segment[:i], segment[i+len(colon):]
-		}
+	if i := strings.LastIndexByte(segment, ':'); i > 0 {
+		return segment[:i], segment[i+1:]
 	}
 	return segment, ""
+}
+
+// lastColon finds the last colon of an escaped segment, which some clients escape.
+func lastColon(escaped string) int {
+	return max(strings.LastIndexByte(escaped, ':'), strings.LastIndex(escaped, "%3A"), strings.LastIndex(escaped, "%3a"))
 }
 
 // indexOf finds two neighbouring segments.

@@ -18,7 +18,7 @@ func FuzzAddress(f *testing.F) {
 		"/v1beta/models/gemini-3-pro-image:generateContent", "/v1beta/models/m:streamGenerateContent?alt=sse&x=1", "/v1beta/models/a%2Fb%3AgenerateContent",
 		"http://other.example/v1beta/models/m:generateContent", "//other.example/v1beta/models/m:generateContent", "/v1beta/models/@other.example:generateContent",
 		"/v1beta/models/..%2f..%2fm%0d%0aX:generateContent", "/v1/projects/p%2F..%2Fq/locations/l/publishers/google/models/m:predict", "/v1beta/files/a?alt=media#b",
-		"/v1/chat/completions", "/v1beta/openai/images/edits?a=b;c", "/v1/projects/p/locations/l/endpoints/openapi/chat/completions",
+		"/v1beta/models/a:b%3AgenerateContent", "/v1beta/models/m%253AgenerateContent", "/v1/chat/completions", "/v1beta/openai/images/edits?a=b;c", "/v1/projects/p/locations/l/endpoints/openapi/chat/completions",
 		"/v1beta/interactions", "/v1/tunedModels/m:generateContent?%24alt=sse", "/upload/v1beta/files", "/ws/google.ai", "/v1beta/models/\xff\u2603:countTokens?\x00",
 	} {
 		f.Add(target, uint(i))

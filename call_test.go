@@ -36,6 +36,8 @@ func TestRecognise(t *testing.T) {
 		{post, "/v1beta/models/m%3agenerateContent", call{surface: surfaceGemini, method: "generateContent", model: "m", generates: true}},
 		{post, "/v1beta/tunedModels/my-model-7:generateContent", call{surface: surfaceGemini, method: "generateContent", model: "my-model-7", generates: true}},
 		{post, "/v1/models/a:b:generateContent", call{surface: surfaceGemini, method: "generateContent", model: "a:b", generates: true}},
+		{post, "/v1/models/a:b%3AgenerateContent", call{surface: surfaceGemini, method: "generateContent", model: "a:b", generates: true}},
+		{post, "/v1/models/m%253AgenerateContent", call{surface: surfaceGemini, model: "m%3AgenerateContent"}},
 		{post, "/v1/models/a%2Fb:generateContent", call{surface: surfaceGemini, method: "generateContent", model: "a/b", generates: true}},
 		{post, "/v1beta/model%73/m:generateConten%74", call{surface: surfaceGemini, method: "generateContent", model: "m", generates: true}},
 		{get, "/v1/users", call{}},
