@@ -149,6 +149,9 @@ var base64Alphabet = func() (alphabet [256]byte) {
 	return alphabet
 }()
 
+// isBase64 tells the bytes of base64, in either alphabet.
+func isBase64(c byte) bool { return base64Alphabet[c] > '\n' }
+
 // base64Watch watches base64 inside a JSON string as it goes by.
 type base64Watch struct {
 	length int64

@@ -75,7 +75,7 @@ func newBlockRates(self string) *blockRates {
 // count adds a judged attempt on a day.
 func (b *blockRates) count(d *day, account, project string, blocked bool) share {
 	b.mu.Lock()
-	b.turn(d)
+	b.beginDay(d)
 	r := b.at(storable(account), storable(project))
 	r.add(b.self, blocked)
 	s := share{project: r.project, blocked: r.sum.share()}
@@ -92,7 +92,7 @@ func (b *blockRates) count(d *day, account, project string, blocked bool) share 
 func (b *blockRates) shares(d *day) map[string]float64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.turn(d)
+	b.beginDay(d)
 	all := make(map[string]float64, len(b.accounts))
 	for _, r := range b.accounts {
 		if r.sum.Judged > 0 {
@@ -199,8 +199,8 @@ func (b *blockRates) pauses() (all []pausedProject) {
 	return all
 }
 
-// turn begins a day.
-func (b *blockRates) turn(d *day) {
+// beginDay empties what belongs to another day.
+func (b *blockRates) beginDay(d *day) {
 	if !d.replaces(b.day) {
 		return
 	}
@@ -223,7 +223,7 @@ func (b *blockRates) matters(r *blockRate) bool {
 func (b *blockRates) adopt(d *day, e savedRate) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.turn(d)
+	b.beginDay(d)
 	if e.Account == "" {
 		b.adoptReset(e.Reset)
 		return
@@ -269,7 +269,7 @@ func (b *blockRates) adoptReset(at unixTime) {
 func (b *blockRates) saved(d *day) (all []savedRate) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.turn(d)
+	b.beginDay(d)
 	if b.resetAt > 0 {
 		all = append(all, savedRate{Reset: b.resetAt})
 	}

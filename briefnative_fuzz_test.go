@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // FuzzBriefNative reads what it has written. A body that is cut in pieces reads the
@@ -30,6 +31,7 @@ func FuzzBriefNative(f *testing.F) {
 	}
 	f.Add([]byte("{\"contents\":{\"parts\":{\"fileData\":{\"fileUri\":\"https://a/\xff\xfe\",\"mimeType\":\"image/png\"}}}}"), byte(3))
 	f.Add([]byte("{\"contents\":{\"parts\":{\"text\":\"a\"}},\"generationConfig\":{\"stopSequences\":[\"\xff\u2028\"]}}"), byte(3))
+	f.Add([]byte(`{"contents":{"parts":{"text":"a"}},"generationConfig":{"stopSequences":["`+strings.Repeat("\xff", 43)+`"]}}`), byte(3))
 	f.Fuzz(func(t *testing.T, body []byte, piece byte) { checkBriefNative(t, body, piece) })
 }
 
@@ -75,9 +77,18 @@ func checkReadsBack(t *testing.T, b *brief, body, written string, to translation
 	if err != nil {
 		t.Fatalf("%q became %q: %v", body, written, err)
 	}
+	if again.foreign != nil && (growsInJSON(body) || len(b.safety)+len(to.safety) > maxListed) {
+		return
+	}
 	if got, want := told(again, written), told(expected(b, to), body); got != want {
 		t.Fatalf("%q became %q\n got %s\nwant %s", body, written, got, want)
 	}
+}
+
+// growsInJSON tells a body that is longer when it is written again: what just fits into
+// a limit is too long then.
+func growsInJSON(body string) bool {
+	return !utf8.ValidString(body) || strings.ContainsAny(body, "\u2028\u2029")
 }
 
 // expected is a brief as a translation says it.

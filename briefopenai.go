@@ -376,12 +376,11 @@ func (r *openAIReader) image(v openAIValue) *briefImage {
 // captured behind "data:".
 func (r *openAIReader) dataImage(head string, url span) *briefImage {
 	about, data, hasData := strings.Cut(head, ",")
-	mime, isBase64 := strings.CutSuffix(strings.ToLower(about), ";base64")
-	mime, isImage := imageMime(mime)
+	mime, isImage := dataURLMime("data:" + about)
 	i := briefImage{mime: mime, isPlain: r.watch.isPlain()}
 	i.data = span{url.at + int64(len(`"`)) + r.comma + int64(len(`,`)), url.end - int64(len(`"`))}
 	isEscaped := r.comma < 0 || strings.Contains(data, ",") // so that the comma is not where it seems to be
-	if !hasData || !isBase64 || !isImage || isEscaped || i.data.at >= i.data.end {
+	if !hasData || !isImage || isEscaped || i.data.at >= i.data.end {
 		r.refuseValue("it must be an image in base64")
 		return nil
 	}

@@ -24,6 +24,7 @@ func FuzzBriefOpenAI(f *testing.F) {
 		f.Add(body, uint(slices.Index(kinds, openAIKind(kind))))
 	}
 	f.Add([]byte(`{"prompt":"a","image":"https:`+strings.Repeat("\x8a", maxURI-10)+`"}`), uint(1)) // three times as long in valid UTF-8
+	f.Add([]byte(`{"messages":[{"role":"user","content":"a"}],"stop":["`+strings.Repeat("\xff", 43)+`"]}`), uint(3))
 	f.Fuzz(func(t *testing.T, input []byte, choice uint) {
 		if len(input) > 1<<14 {
 			return
@@ -63,6 +64,9 @@ func thereAndBackByChat(t *testing.T, b *brief, body string) {
 		return
 	}
 	again := mustReadOpenAI(t, kindChat, written)
+	if again.foreign != nil && growsInJSON(body) {
+		return
+	}
 	want, got := told(alike(b), body), told(alike(again), written)
 	if got != want {
 		t.Errorf("%q became %q\n got %s\nwant %s", body, written, got, want)
@@ -125,6 +129,9 @@ func thereAndBackByImages(t *testing.T, kind openAIKind, b *brief, body string) 
 		back = kindForm
 	}
 	again := mustReadOpenAI(t, back, written)
+	if again.foreign != nil && growsInJSON(body) {
+		return
+	}
 	if again.foreign != nil {
 		t.Fatalf("%q became %q: %+v", body, written, again.foreign)
 	}

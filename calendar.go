@@ -42,7 +42,7 @@ func (c *calendar) day(now time.Time) *day {
 		return d
 	}
 	y, m, n := now.In(c.pacific).Date()
-	d := &day{begins: time.Date(y, m, n, 0, 0, 0, 0, c.pacific), ends: midnight(now, c.pacific)}
+	d := &day{begins: time.Date(y, m, n, 0, 0, 0, 0, c.pacific), ends: time.Date(y, m, n+1, 0, 0, 0, 0, c.pacific)}
 	d.name = d.begins.Format(time.DateOnly)
 	c.last.Store(d)
 	return d

@@ -168,7 +168,7 @@ func (b *chunkedBody) inLine(c byte) error {
 // endLine begins a chunk, or ends the last one.
 func (b *chunkedBody) endLine(c byte) error {
 	b.waste = max(0, b.waste+int64(b.line)-16-2*b.left)
-	if b.waste > maxChunkWaste {
+	if b.waste > maxChunkWaste && b.left > 0 {
 		return errChunkLine
 	}
 	b.line = 0

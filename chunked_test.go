@@ -106,6 +106,7 @@ func FuzzChunked(f *testing.F) {
 		"", "0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n", "5;a=b\r\nhello\r\n6 \r\n world\r\n0\r\nX-Sum: 1\r\n\r\n",
 		"5\r\nhello", "5\r\nhello\n", "zz\r\n", "ffffffffffffffff\r\nx", "0000000000000005\r\nhello\r\n0\r\n\r\n", "0\r\nno colon\r\n\r\n",
 		strings.Repeat("1;"+strings.Repeat("x", 200)+"\r\nx\r\n", 100),
+		strings.Repeat("1;"+strings.Repeat("x", 200)+"\r\nx\r\n", 88) + "0;" + strings.Repeat("x", 200) + "\r\n\r\n",
 	} {
 		f.Add([]byte(wire), uint16(3), uint16(5))
 	}

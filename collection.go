@@ -47,7 +47,7 @@ func (c *collection) Read(p []byte) (int, error) {
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			c.turn()
+			c.advance()
 		case err != nil:
 			return n, err
 		}
@@ -57,8 +57,8 @@ func (c *collection) Read(p []byte) (int, error) {
 	}
 }
 
-// turn goes on to the next answer, or to the end.
-func (c *collection) turn() {
+// advance goes on to the next answer, or to the end.
+func (c *collection) advance() {
 	_ = c.current.Close()
 	following := c.next()
 	if c.isBegun {

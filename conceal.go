@@ -42,8 +42,18 @@ func concealIn(res *http.Response, sent *http.Request) {
 	if res.StatusCode < http.StatusBadRequest {
 		return
 	}
+	_, _ = readHead(res, sent)
+}
+
+// maxErrorBody is how much of an error is read to understand it; Google's are
+// at most a few kilobytes.
+const maxErrorBody = 64 << 10
+
+// readHead reads the beginning of an error, which stays in front of the rest: with
+// asterisks for credentials, unless sent is nil.
+func readHead(res *http.Response, sent *http.Request) (head []byte, err error) {
 	body := decoded(res)
-	head, err := io.ReadAll(io.LimitReader(body, maxErrorBody))
+	head, err = io.ReadAll(io.LimitReader(body, maxErrorBody))
 	conceal(head, sent)
 	rest := io.Reader(body)
 	if err != nil {
@@ -53,6 +63,7 @@ func concealIn(res *http.Response, sent *http.Request) {
 		io.Reader
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(head), rest), body}
+	return head, err
 }
 
 // concealInHeaders is conceal for the headers of an answer.

@@ -22,6 +22,7 @@ func FuzzDialect(f *testing.F) {
 		`{"generationConfig":{"responseFormat":{"image":{"aspectRatio":"16:9","imageSize":"1K"}},"audioTimestamp":1,"responseModalities":["VIDEO",4]}}`,
 		`{"generationConfig":{"audioTimestamp":true,"responseFormat":[[],{"image":{"mimeType":"image\/jpeg"}}]},"store":1}`,
 		`{"tools":[{"fileSearch":{}},{"exa_ai_search":null}],"cached\u0043ontent":"\u0061"}`, `{"contents":{"role":"","parts":{"fileData":{"fileUri":"gs://b"}}}}`,
+		`{"safetySettings":[{"category":"HARM_CATEGORY_IMAGE_SEXUALLY_EXPLICIT"}]}`,
 		`{"generationConfig":[{"audioTimestamp":1}],"contents":[[{"parts":[[{"partMetadata":[]}]]}]]}`,
 	} {
 		f.Add([]byte(seed))
@@ -161,10 +162,11 @@ func (m *dialectModel) object(path string, v map[string]any, inList bool) (any, 
 		switch category := v["category"].(type) {
 		case json.Number:
 			kind, text = jsonNumber, category.String()
+			text = text[:min(len(text), maxScalar)]
 		case string:
 			text = category
 		}
-		h := findCategory(kind, []byte(text[:min(len(text), maxScalar)]), !m.toVertex)
+		h := findCategory(kind, []byte(text), !m.toVertex)
 		if h.name != "" && (m.toVertex && h.vertex < 0 || !m.toVertex && h.gemini < 0) {
 			m.dropped[h.name] = true
 			return nil, false

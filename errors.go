@@ -4,7 +4,6 @@ package gemini
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
@@ -195,18 +194,6 @@ type (
 	}
 )
 
-// encode marshals what cannot fail to marshal, on one line and without HTML
-// escapes, so that it can stand in an event.
-func encode(v any) []byte {
-	var b strings.Builder
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return []byte(`{"error":{"code":500,"status":"INTERNAL","message":"internal error"}}`)
-	}
-	return []byte(strings.TrimSuffix(b.String(), "\n"))
-}
-
 // googleError is what this module understands of an error of Google's, or of an
 // upstream that speaks like OpenAI.
 type googleError struct {
@@ -318,8 +305,8 @@ func (e *googleError) readDetail(detail gjson.Result) {
 }
 
 var (
-	limitZero  = regexp.MustCompile(`\blimit: 0\b`)
-	retryAfter = regexp.MustCompile(`(?:[Rr]etry|[Tt]ry again) in ((?:[0-9.]+(?:ms|h|m|s))+)`)
+	limitZero = regexp.MustCompile(`\blimit: 0\b`)
+	saidDelay = regexp.MustCompile(`(?:[Rr]etry|[Tt]ry again) in ((?:[0-9.]+(?:ms|h|m|s))+)`)
 )
 
 // parseProtoDuration reads a google.protobuf.Duration: "34.286670503s", or its
@@ -338,7 +325,7 @@ func parseProtoDuration(d gjson.Result) time.Duration {
 // retryDelayIn finds "Please retry in 1h52m56.4s." in a message, or OpenAI's
 // "Please try again in 6m0s."
 func retryDelayIn(message string) time.Duration {
-	match := retryAfter.FindStringSubmatch(message)
+	match := saidDelay.FindStringSubmatch(message)
 	if match == nil {
 		return 0
 	}
@@ -351,7 +338,7 @@ func retryDelayIn(message string) time.Duration {
 
 // delay is how long the upstream asks to wait, if it does: in the body, which is
 // Google's way (wire §7), else in its Retry-After, which is everybody else's.
-func (e *googleError) delay(header http.Header, now time.Time) (time.Duration, bool) {
+func (e *googleError) delay(header http.Header, now time.Time) time.Duration {
 	d := e.retryDelay
 	if exact := retryDelayIn(e.message); exact.Truncate(time.Second) == d {
 		d = exact // RetryInfo has been seen cut to whole seconds: 48s for 48.939935699s
@@ -359,7 +346,7 @@ func (e *googleError) delay(header http.Header, now time.Time) (time.Duration, b
 	if d == 0 {
 		d = e.delayOf(header, now)
 	}
-	return min(d, maxCooldown), d > 0
+	return min(d, maxCooldown)
 }
 
 // retryAfterOf reads Retry-After: seconds, or a date (RFC 9110 §10.2.3).
@@ -372,14 +359,14 @@ func retryAfterOf(header http.Header, now time.Time) time.Duration {
 }
 
 // retryAfter is the value of the Retry-After header that Google does not send
-// (wire §7): the delay rounded up, or the seconds to midnight Pacific time for
-// a quota per day. Without either there is none, and a Retry-After of the
+// (wire §7): the delay rounded up, or the seconds to the midnight at which a quota per
+// day ends. Without either there is none, and a Retry-After of the
 // upstream's own stays.
-func (e *googleError) retryAfter(now time.Time, pacific *time.Location) string {
+func (e *googleError) retryAfter(now, midnight time.Time) string {
 	delay := e.retryDelay
 	switch e.class() {
 	case classExhausted:
-		delay = midnight(now, pacific).Sub(now)
+		delay = midnight.Sub(now)
 	case classLimited:
 	default:
 		return ""
@@ -388,10 +375,4 @@ func (e *googleError) retryAfter(now time.Time, pacific *time.Location) string {
 		return ""
 	}
 	return strconv.FormatInt(int64(math.Ceil(delay.Seconds())), 10)
-}
-
-// midnight is when the daily quotas of now end.
-func midnight(now time.Time, pacific *time.Location) time.Time {
-	day := now.In(pacific)
-	return time.Date(day.Year(), day.Month(), day.Day()+1, 0, 0, 0, 0, pacific)
 }

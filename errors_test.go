@@ -153,9 +153,10 @@ func TestOpenAIError(t *testing.T) {
 	}
 }
 
+// noonThere is noon in Los Angeles.
+var noonThere = time.Date(2026, 9, 2, 19, 0, 0, 0, time.UTC)
+
 func TestGoogleErrors(t *testing.T) {
-	noon := time.Date(2026, 9, 2, 19, 0, 0, 0, time.UTC) // noon in Los Angeles
-	pacific := losAngeles(t)
 	for _, c := range []struct {
 		file   string
 		status int
@@ -201,10 +202,10 @@ func TestGoogleErrors(t *testing.T) {
 			if e.class() != c.class || e.verdict().reason != c.word || e.retryDelay != c.delay {
 				t.Errorf("%v %s %v, want %v %s %v", e.class(), e.verdict().reason, e.retryDelay, c.class, c.word, c.delay)
 			}
-			if after := e.retryAfter(noon, pacific); after != c.after {
+			if after := e.retryAfter(noonThere, dayOf(noonThere).ends); after != c.after {
 				t.Errorf("Retry-After %q, want %q", after, c.after)
 			}
-			if delay, _ := e.delay(http.Header{"Retry-After": {"7"}}, noon); delay.Truncate(time.Second) != cmp.Or(c.delay.Truncate(time.Second), 7*time.Second) {
+			if delay := e.delay(http.Header{"Retry-After": {"7"}}, noonThere); delay.Truncate(time.Second) != cmp.Or(c.delay.Truncate(time.Second), 7*time.Second) {
 				t.Errorf("delay %v, want that of the body, or else of the header", delay)
 			}
 		})
@@ -246,7 +247,7 @@ func TestGoogleErrorsWithoutARecording(t *testing.T) {
 		{"client went away", 499, `{"error":{"status":"CANCELLED"}}`, classClient, ""},
 	} {
 		e := parseGoogleError(c.status, []byte(c.body))
-		after := e.retryAfter(time.Date(2026, 9, 2, 19, 0, 0, 0, time.UTC), losAngeles(t))
+		after := e.retryAfter(noonThere, dayOf(noonThere).ends)
 		if e.class() != c.class || after != c.after {
 			t.Errorf("%s: %v after %q, want %v after %q", c.name, e.class(), after, c.class, c.after)
 		}
@@ -256,7 +257,6 @@ func TestGoogleErrorsWithoutARecording(t *testing.T) {
 // Daily quotas end at midnight in Los Angeles, also on the two days of the
 // year that do not have 24 hours.
 func TestPacificMidnight(t *testing.T) {
-	pacific := losAngeles(t)
 	e := &googleError{code: 429, perDay: true, retryDelay: 41 * time.Second}
 	for now, want := range map[string]string{
 		"2026-03-07T23:59:59.5-08:00": "1",
@@ -273,19 +273,10 @@ func TestPacificMidnight(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := e.retryAfter(at, pacific); got != want {
+		if got := e.retryAfter(at, dayOf(at).ends); got != want {
 			t.Errorf("%s: %s, want %s", now, got, want)
 		}
 	}
-}
-
-func losAngeles(t testing.TB) *time.Location {
-	t.Helper()
-	pacific, err := time.LoadLocation("America/Los_Angeles")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pacific
 }
 
 func FuzzGoogleError(f *testing.F) {
@@ -296,10 +287,10 @@ func FuzzGoogleError(f *testing.F) {
 	} {
 		f.Add(429, []byte(body), "7")
 	}
+	f.Add(429, []byte(`{"error":{"message":"Please retry in 48.9s.","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"48s"}]}}`), "")
 	f.Add(400, []byte(`{"error":{"message":"rejected by the safety system, safety_violations=[sexual/minors]","type":"image_generation_user_error","code":"moderation_blocked","moderation_details":{"moderation_stage":"output"}}}`), "")
 	f.Add(500, []byte(`{"status":"failed","errors":[{"code":"safety","message":"Try again in 6m0s, limit per day. Support code: 58061214"}]}`), "")
 	f.Add(503, []byte(`{}`), "Wed, 02 Sep 2026 19:01:30 GMT")
-	pacific := losAngeles(f)
 	now := time.Date(2026, 9, 2, 19, 0, 0, 0, time.UTC)
 	f.Fuzz(func(t *testing.T, status int, body []byte, header string) {
 		e := parseGoogleError(status, body)
@@ -309,10 +300,10 @@ func FuzzGoogleError(f *testing.F) {
 		if !json.Valid(e.openAI()) || !json.Valid(e.native()) {
 			t.Errorf("restated as %s and %s", e.openAI(), e.native())
 		}
-		if delay, ok := e.delay(http.Header{"Retry-After": {header}}, now); ok != (delay > 0) || e.retryDelay > 0 && delay != min(e.retryDelay, maxCooldown) {
-			t.Errorf("delay %v, %v of %v", delay, ok, e.retryDelay)
+		if delay := e.delay(http.Header{"Retry-After": {header}}, now); delay < 0 || e.retryDelay > 0 && delay.Truncate(time.Second) != min(e.retryDelay, maxCooldown).Truncate(time.Second) {
+			t.Errorf("delay %v of %v", delay, e.retryDelay)
 		}
-		if after := e.retryAfter(now, pacific); after != "" {
+		if after := e.retryAfter(now, dayOf(now).ends); after != "" {
 			if n, err := strconv.Atoi(after); err != nil || n < 1 {
 				t.Errorf("Retry-After %q", after)
 			}

@@ -3,7 +3,6 @@
 package gemini
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -13,10 +12,6 @@ import (
 	"strings"
 )
 
-// maxErrorBody is how much of an error is read to understand it; Google's are
-// at most a few kilobytes.
-const maxErrorBody = 64 << 10
-
 // refused reads an answer that is an error already. Should nothing better come,
 // it goes to the client as it is, with the Retry-After that Google leaves out.
 func (t *trip) refused(a *attempt, l *leg, res *http.Response) {
@@ -25,15 +20,11 @@ func (t *trip) refused(a *attempt, l *leg, res *http.Response) {
 		a.verdict, a.status = verdict{class: classTransient, reason: reasonEmpty}, http.StatusServiceUnavailable
 		return
 	}
-	body := decoded(res)
-	head, err := io.ReadAll(io.LimitReader(body, maxErrorBody))
-	res.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), body), body}
+	var sent *http.Request
 	if l.hasOwnKey() {
-		conceal(head, res.Request)
+		sent = res.Request
 	}
+	head, err := readHead(res, sent)
 	t.understand(a, l, res, head)
 	if err != nil {
 		a.discard()

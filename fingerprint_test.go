@@ -195,7 +195,7 @@ func (w *writer) value(v any) {
 	case json.Number:
 		w.WriteString(w.number(v.String()))
 	default:
-		fmt.Fprint(w, string(mustMarshal(v)))
+		fmt.Fprint(w, string(encode(v)))
 	}
 	w.WriteString(strings.Repeat("\n", w.r.IntN(2)))
 }

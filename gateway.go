@@ -33,7 +33,7 @@ type gateway struct {
 
 // build sets up the gateway. It makes no connection.
 func (o *Options) build(ctx caddy.Context) (*gateway, error) {
-	days, err := pacificDays()
+	_, err := pacificDays()
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +41,7 @@ func (o *Options) build(ctx caddy.Context) (*gateway, error) {
 	if g.metrics, err = registerMetrics(ctx.GetMetricsRegistry(), o.knownModels()); err != nil {
 		return nil, err
 	}
-	g.router = o.newRouter(days.pacific)
+	g.router = o.newRouter()
 	o.warnOfLongQueues(g.logger)
 	if g.emit, err = announcer(ctx); err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (o *Options) warnOfLongQueues(logger *zap.Logger) {
 }
 
 // newRouter is a router that lacks what is shared and where to send calls.
-func (o *Options) newRouter(pacific *time.Location) *router {
+func (o *Options) newRouter() *router {
 	r := &router{
 		imageModels: o.ImageModels,
 		aliases:     o.aliases(),
@@ -84,7 +84,6 @@ func (o *Options) newRouter(pacific *time.Location) *router {
 		guardFor:   time.Duration(*o.Guard),
 		rephrasing: o.rephrasing(),
 		pauses:     o.PauseOnBlockRate,
-		pacific:    pacific,
 		now:        time.Now,
 		sleep:      sleep,
 		tell:       func(string, map[string]any) {},

@@ -198,7 +198,7 @@ func TestDailyQuotaAtMidnight(t *testing.T) {
 		"Google's clock is behind":    {-2 * time.Second, 100 * time.Millisecond},
 	} {
 		j := newJourney(t, Options{}, &upstream{name: "a"})
-		j.clock = midnight(j.clock, j.pacific).Add(-c.before)
+		j.clock = j.midnight().Add(-c.before)
 		late.takes = c.takes
 		j.plays["a"] = []scene{late, image, image}
 		if first := j.story(prompt); !strings.HasSuffix(first, "= 200") {

@@ -43,7 +43,7 @@ func keyOf(secret string) *apiKey {
 // testRouter is a router as options make it, that shares its state with nobody.
 func testRouter(o Options, upstreams ...*upstream) *router {
 	o.setDefaults()
-	r := o.newRouter(pacific)
+	r := o.newRouter()
 	r.state = newState()
 	r.upstreams = upstreams
 	return r

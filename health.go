@@ -176,7 +176,7 @@ func (h *health) judge(ok, lone bool, now time.Time) change {
 		return changeNone
 	}
 	h.demoted, h.downSince, h.streak = true, now, 0
-	h.turn()
+	h.beginEra()
 	return changeDemoted
 }
 
@@ -192,13 +192,13 @@ func (h *health) judgeCanary(ok bool, now time.Time) change {
 		return changeNone
 	}
 	h.demoted, h.success = false, 1
-	h.turn()
+	h.beginEra()
 	h.ramp = rampStart
 	return changeRestored
 }
 
-// turn begins a new era.
-func (h *health) turn() {
+// beginEra forgets what was before: attempts from then on count.
+func (h *health) beginEra() {
 	h.era++
 	h.calls, h.recent, h.ramp = 0, 0, 0
 }

@@ -62,9 +62,21 @@ func sniffImage(head []byte) string {
 	return mime
 }
 
+// dataURLMime reads what stands before the comma of a data URL (RFC 2397). It is not
+// ok unless that can be an image in base64.
+func dataURLMime(head string) (mime string, ok bool) {
+	head, isData := strings.CutPrefix(strings.ToLower(head), "data:")
+	head, inBase64 := strings.CutSuffix(head, ";base64")
+	mime, isImage := imageMime(head)
+	return mime, isData && inBase64 && isImage
+}
+
+// maxImageHead is how much of an image in base64 tells its type, whichever it is.
+const maxImageHead = 24
+
 // sniffBase64 is sniffImage for base64 of either alphabet.
 func sniffBase64(data string) string {
-	head := data[:min(len(data), 24)] // no type needs more to be known
+	head := data[:min(len(data), maxImageHead)]
 	head = strings.NewReplacer("-", "+", "_", "/").Replace(head)
 	image, _ := base64.StdEncoding.DecodeString(head[:len(head)/4*4])
 	return sniffImage(image)

@@ -3,9 +3,11 @@
 package gemini
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 )
 
@@ -20,6 +22,18 @@ type jsonError struct {
 
 func (e *jsonError) Error() string { return fmt.Sprintf("%s at byte %d", e.reason, e.offset) }
 func (e *jsonError) Unwrap() error { return errMalformed }
+
+// encode marshals what cannot fail to marshal, on one line and without HTML
+// escapes, so that it can stand in an event.
+func encode(v any) []byte {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return []byte(`{"error":{"code":500,"status":"INTERNAL","message":"internal error"}}`)
+	}
+	return []byte(strings.TrimSuffix(b.String(), "\n"))
+}
 
 // jsonKind is the kind of a scalar.
 type jsonKind uint8

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // judge holds the answer until its verdict is certain.
@@ -89,8 +90,8 @@ func (t *trip) understand(a *attempt, l *leg, res *http.Response, body []byte) {
 	a.problem.isPredict = t.x.call.method == "predict"
 	a.isUnfair = a.problem.code == http.StatusRequestTimeout && t.x.body.isAwaited() // it has waited for the client
 	a.verdict = l.attributed(a.problem.verdict())
-	a.delay, _ = a.problem.delay(res.Header, t.now())
-	if after := a.problem.retryAfter(t.now(), t.pacific); after != "" {
+	a.delay = a.problem.delay(res.Header, t.now())
+	if after := a.problem.retryAfter(t.now(), t.midnight()); after != "" {
 		res.Header.Set("Retry-After", after)
 	}
 	if a.verdict.class.isBlock() && t.blockStatus > 0 { // that of an upstream that has a status for it
@@ -100,6 +101,9 @@ func (t *trip) understand(a *attempt, l *leg, res *http.Response, body []byte) {
 	}
 	t.restate(a, l)
 }
+
+// midnight is when the quotas per day end.
+func (r *router) midnight() time.Time { return r.state.calendar.day(r.now()).ends }
 
 const jsonContentType = "application/json; charset=UTF-8"
 

@@ -90,7 +90,7 @@ func newLedger(self string) *ledger {
 func (l *ledger) book(d *day, b booking) {
 	b.Project, b.Model = storable(b.Project), storable(b.Model)
 	l.mu.Lock()
-	l.turn(d)
+	l.beginDay(d)
 	l.row(b.ledgerKey).add(&b)
 	l.spending[b.Upstream] += b.cost
 	l.mu.Unlock()
@@ -123,12 +123,12 @@ func (l *ledger) row(key ledgerKey) *totals {
 func (l *ledger) spent(d *day, upstream string) float64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.turn(d)
+	l.beginDay(d)
 	return l.spending[upstream].usd()
 }
 
-// turn begins a day, with nothing.
-func (l *ledger) turn(d *day) {
+// beginDay empties what belongs to another day.
+func (l *ledger) beginDay(d *day) {
 	if !d.replaces(l.day) {
 		return
 	}
@@ -150,7 +150,7 @@ func (d *day) replaces(counted *day) bool {
 func (l *ledger) adopt(d *day, of string, id rowID, t totals) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.turn(d)
+	l.beginDay(d)
 	known := l.rows[id]
 	switch {
 	case of != l.day.name || id.instance == l.self:
@@ -170,7 +170,7 @@ func (l *ledger) adopt(d *day, of string, id rowID, t totals) {
 // each visits the rows of all instances, in order. The lock is free meanwhile.
 func (l *ledger) each(d *day, visit func(of string, id rowID, t totals)) {
 	l.mu.Lock()
-	l.turn(d)
+	l.beginDay(d)
 	of, rows := l.day.name, make(map[rowID]totals, len(l.rows))
 	for id, row := range l.rows {
 		t := *row

@@ -73,7 +73,7 @@ func (t *trip) station(u *upstream) station {
 	s.seats = make([]seat, 0, len(u.keys))
 	first := 0
 	if len(u.keys) > 1 {
-		first = int(u.turn.Add(1)-1) & (1<<16 - 1)
+		first = int(u.rotation.Add(1)-1) & (1<<16 - 1)
 	}
 	keys := t.x.keysOf(u)
 	for i := range keys {

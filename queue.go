@@ -105,19 +105,19 @@ func (t *trip) queue(l *leg) (bool, error) {
 	began := now
 	defer func() { t.x.queued += t.now().Sub(began) }()
 	for {
-		turn := l.gate.look(l.ticket, now)
-		isDue := !turn.at.After(now)
+		outlook := l.gate.look(l.ticket, now)
+		isDue := !outlook.at.After(now)
 		switch {
-		case turn.isLate, !t.isInTime(0, now):
+		case outlook.isLate, !t.isInTime(0, now):
 			return false, nil
-		case turn.isNext && isDue:
+		case outlook.isNext && isDue:
 			return true, nil
-		case turn.isNext && t.isElsewhere(l, now), isDue && now.Sub(turn.at) > maxDawdle:
+		case outlook.isNext && t.isElsewhere(l, now), isDue && now.Sub(outlook.at) > maxDawdle:
 			return false, nil
 		case isDue:
-			turn.at = now.Add(maxDawdle) // whoever is before wakes it
+			outlook.at = now.Add(maxDawdle) // whoever is before wakes it
 		}
-		if err := t.pause(turn.at.Sub(now), l.ticket.moved); err != nil {
+		if err := t.pause(outlook.at.Sub(now), l.ticket.moved); err != nil {
 			return false, err
 		}
 		now = t.now()
@@ -185,8 +185,8 @@ func (t *trip) refuse() {
 	x := t.x
 	x.attempt.discard()
 	switch {
-	case t.turned != nil: // which may take the prompt, then
-		x.attempt = t.refusal(t.turned).attempt()
+	case t.turnedAway != nil: // which may take the prompt, then
+		x.attempt = t.refusal(t.turnedAway).attempt()
 	case t.repeat != nil:
 		x.attempt = &attempt{project: x.clientProject, status: http.StatusBadRequest, verdict: verdict{
 			class: t.repeat.Class, reason: reasonRepeated, stage: t.repeat.Stage, blocked: t.repeat.Reason,

@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// turn looks at where a forwarded call is sent by its upstream. The gateway follows
+// redirectHere looks at where a forwarded call is sent by its upstream. The gateway follows
 // no redirect itself, because it would give away the key. Clients do, with theirs:
 // so a place at the upstream becomes the same place behind this gateway. Another
 // place is for clients with keys of their own, who would be sent there without a
-// gateway; turn is false for all others, whose keys are meant for this site.
-func (x *exchange) turn(u *upstream, sent *url.URL, res *http.Response) bool {
+// gateway; it is false for all others, whose keys are meant for this site.
+func (x *exchange) redirectHere(u *upstream, sent *url.URL, res *http.Response) bool {
 	location := res.Header.Get("Location")
 	if res.StatusCode/100 != 3 || location == "" || u.base == nil { // a 308 of Google's uploads has none
 		return true

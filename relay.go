@@ -109,7 +109,7 @@ const doneEvent = "[DONE]"
 // findDone looks at the beginning of a document, of which p is the next piece.
 func (r *relay) findDone(p []byte) {
 	if r.json.untouched() {
-		r.head, p = r.head[:0], bytes.TrimLeft(p, " ")
+		r.head, p = r.head[:0], bytes.TrimLeft(p, " \t\r\n")
 	}
 	r.head = append(r.head, p[:min(len(p), len(doneEvent)-len(r.head))]...)
 	if string(r.head) == doneEvent {

@@ -165,6 +165,7 @@ func FuzzRelay(f *testing.F) {
 		}
 		f.Add(body, "Here ![it](is)", "caf\u00e9\n\\", "/9j/4AAQ", uint(i))
 	}
+	f.Add([]byte("data:\t[DONE]\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n"), "![](DATA:image/png;base64,AA)", "", "", uint(0))
 	f.Add([]byte(`{"choices":[{"message":{"content":"![](data:image/png;base64,AA\\\")"}}]}`), "\u2028<", "\x00\xff", "data:,", uint(3))
 	f.Fuzz(func(t *testing.T, body []byte, first, second, data string, size uint) {
 		fuzzCuts(t, string(body), int(size%64)+1)
@@ -210,15 +211,15 @@ func wellFormed(relay, body string) bool {
 }
 
 func fuzzThereAndBack(t *testing.T, first, second, data string, size int) {
-	if strings.Contains(first+second, "data:") { // may be an image in Markdown
+	if strings.Contains(strings.ToLower(first+second), "data:") { // may be an image in Markdown
 		return
 	}
 	image, err := json.Marshal(base64Only(data))
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer := candidateWith(parts(`{"text":`+string(mustMarshal(first))+`},{"text":"not this","thought":true},`+
-		`{"inlineData":{"data":`+string(image)+`}},{"text":`+string(mustMarshal(second))+`}`) + `,"finishReason":"MAX_TOKENS"`)
+	answer := candidateWith(parts(`{"text":`+string(encode(first))+`},{"text":"not this","thought":true},`+
+		`{"inlineData":{"data":`+string(image)+`}},{"text":`+string(encode(second))+`}`) + `,"finishReason":"MAX_TOKENS"`)
 	answer = strings.TrimSuffix(answer, "}") + `,"usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":9,"thoughtsTokenCount":2,"totalTokenCount":14}}`
 	for _, events := range []bool{false, true} {
 		body := answer
@@ -245,7 +246,7 @@ func fuzzThereAndBack(t *testing.T, first, second, data string, size int) {
 // base64Only is what is left of a text when it is base64.
 func base64Only(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < utf8.RuneSelf && isBase64[byte(r)] {
+		if r < utf8.RuneSelf && isBase64(byte(r)) {
 			return r
 		}
 		return -1
@@ -259,7 +260,7 @@ func TestRelayKeepsEscapes(t *testing.T) {
 	for _, unit := range utf16.Encode([]rune(text)) {
 		escaped += fmt.Sprintf(`\u%04x`, unit)
 	}
-	for _, said := range []string{escaped, strings.Trim(string(mustMarshal(text)), `"`)} {
+	for _, said := range []string{escaped, strings.Trim(string(encode(text)), `"`)} {
 		body := candidateWith(parts(`{"text":"` + said + `"}`))
 		goThereAndBack(t, body, false, 1, func(name string, to clientForm, back heard) {
 			if to != toImages && back.text != text {

@@ -113,7 +113,7 @@ func (t *trip) restate(a *attempt, l *leg) {
 	setForm(a.res, false)
 	a.res.ContentLength = int64(len(body))
 	a.res.Header.Set("Content-Length", strconv.Itoa(len(body)))
-	if after := problem.retryAfter(t.now(), t.pacific); after != "" {
+	if after := problem.retryAfter(t.now(), t.midnight()); after != "" {
 		a.res.Header.Set("Retry-After", after)
 	}
 }

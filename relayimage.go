@@ -16,21 +16,9 @@ type imageWriter interface {
 	endImage()
 }
 
-// maxImageHead is how much of an image in base64 tells its type, see sniffBase64.
-const maxImageHead = 24
-
 // unslashed is the beginning of an image or an address without the one escape that it
 // may have: PHP and others escape slashes.
 func unslashed(raw []byte) string { return strings.ReplaceAll(string(raw), `\/`, "/") }
-
-// dataURLMime reads what stands before the comma of a data URL (RFC 2397). It is not
-// ok unless that can be an image in base64.
-func dataURLMime(head string) (mime string, ok bool) {
-	head, isData := strings.CutPrefix(strings.ToLower(head), "data:")
-	head, isBase64 := strings.CutSuffix(head, ";base64")
-	mime, isImage := imageMime(head)
-	return mime, isData && isBase64 && isImage
-}
 
 // imageReader reads a string that is an image: base64, a data URL, or the address
 // of a file. Providers mix them up, so that its beginning decides.

@@ -36,14 +36,6 @@ const (
 // maxMarkdown bounds what is held: some put the prompt between the brackets.
 const maxMarkdown = 2 << 10
 
-// isBase64 are the bytes of base64 in either alphabet.
-var isBase64 = func() (is [256]bool) {
-	for _, c := range []byte(`ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_`) {
-		is[c] = true
-	}
-	return is
-}()
-
 func (m *markdown) inImage() bool { return m.state >= markdownData }
 
 func (m *markdown) write(p []byte) {
@@ -87,7 +79,7 @@ func (m *markdown) findBang(p []byte) int {
 
 func (m *markdown) copyData(p []byte) int {
 	end := 0
-	for end < len(p) && isBase64[p[end]] {
+	for end < len(p) && isBase64(p[end]) {
 		end++
 	}
 	if end > 0 {

@@ -99,7 +99,7 @@ func (rd *rendering) rename(model string) []byte {
 	if name == model {
 		return nil
 	}
-	return mustMarshal(name)
+	return encode(name)
 }
 
 // growth is by how much a rendering lengthens a body.

@@ -3,7 +3,6 @@
 package gemini
 
 import (
-	"encoding/json"
 	"slices"
 )
 
@@ -344,14 +343,6 @@ func (c *completer) closeRoot(array, empty bool, at int64) {
 	c.safety.offer(rankRoot, gap{at: at, before: settings, after: "]", joins: empty})
 	list := "," + key("generationConfig", c.snake) + "{" + key("responseModalities", c.snake) + "["
 	c.modalities.offer(rankRoot, gap{at: at, before: list, after: "]}", joins: empty})
-}
-
-func mustMarshal(v any) []byte {
-	text, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // strings always marshal
-	}
-	return text
 }
 
 // spelling remembers how the client spells the keys of the root and of

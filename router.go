@@ -34,7 +34,6 @@ type router struct {
 	state       *state
 	pauses      bool // accounts with a high block rate, until an operator resets them
 
-	pacific *time.Location // daily quotas end at its midnight
 	now     func() time.Time
 	sleep   func(ctx context.Context, d time.Duration, woken <-chan struct{}) error
 	tell    func(event string, data map[string]any)
@@ -206,7 +205,7 @@ func (r *router) forward(in *http.Request, x *exchange) (*http.Response, error) 
 
 // forwardedBack is the answer to a call that was forwarded.
 func (x *exchange) forwardedBack(u *upstream, sent *http.Request, res *http.Response, in *http.Request) *http.Response {
-	if !x.turn(u, sent.URL, res) {
+	if !x.redirectHere(u, sent.URL, res) {
 		_ = res.Body.Close()
 		x.sentAway(u)
 		return x.response(in)

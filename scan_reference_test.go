@@ -32,6 +32,8 @@ type reference struct {
 
 	isInteraction      bool
 	problem, diagnosis *googleError
+
+	isMarkdown bool // of which the reference knows nothing
 }
 
 func (r *reference) read(documents []gjson.Result) {
@@ -240,6 +242,9 @@ func (r *reference) stopping() bool {
 
 func (r *reference) scalar(path string, v gjson.Result) {
 	kind := map[gjson.Type]jsonKind{gjson.String: jsonString, gjson.Number: jsonNumber, gjson.True: jsonTrue, gjson.False: jsonFalse}[v.Type]
+	if v.Type == gjson.Number {
+		v.Raw = v.Raw[:min(len(v.Raw), maxScalar)] // which is what is read of one
+	}
 	word, isString := v.Raw, v.Type == gjson.String
 	switch v.Type {
 	case gjson.String:
@@ -283,6 +288,7 @@ func (r *reference) scalar(path string, v gjson.Result) {
 	case partPath + ".text", ".choices[].message.content", ".choices[].delta.content", ".choices[].message.refusal", ".choices[].delta.refusal",
 		".choices[].message.content[].text", ".choices[].delta.content[].text":
 		r.content = r.content || isString && v.Raw != `""`
+		r.isMarkdown = r.isMarkdown || strings.Contains(word, "](")
 	case ".steps[].type", ".step.type":
 		if word == "function_call" {
 			r.toolCall, r.content = true, true
@@ -359,7 +365,7 @@ func (r *reference) beginImage(v gjson.Result) {
 
 // isNoImage tells a type that is not one of images, nor one that says nothing.
 func isNoImage(mime string) bool {
-	_, isImage := imageMime(mime)
+	_, isImage := imageMime(mime[:min(len(mime), maxWord)])
 	return !isImage
 }
 

@@ -14,9 +14,10 @@ func FuzzEvents(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3}, "a cat", uint(1))
 	f.Add([]byte{4, 8, 16, 32, 64, 128}, "data: {\n\n", uint(2))
 	f.Add([]byte{255, 0, 255, 7, 15, 31}, "\r\n\r\n\"}", uint(7))
+	f.Add([]byte{0}, strings.Repeat("\x00", 84), uint(7))
 	f.Fuzz(func(t *testing.T, script []byte, text string, size uint) {
 		text = string([]rune(text))
-		if len(script)*(len(text)+1) > maxText { // which is all that is kept
+		if len(script)*(len(encode(text))+1) > maxText { // which is all that is kept
 			return
 		}
 		var stream strings.Builder
@@ -47,7 +48,7 @@ func FuzzEvents(f *testing.F) {
 // ways to write it (html.spec.whatwg.org, "Interpreting an event stream").
 func framedEvent(text string, frame byte) string {
 	lineEnd := []string{"\n", "\r\n"}[frame&1]
-	head, tail, _ := strings.Cut(candidateWith(parts(`{"text":`+string(mustMarshal(text))+`}`)), `{"text":`)
+	head, tail, _ := strings.Cut(candidateWith(parts(`{"text":`+string(encode(text))+`}`)), `{"text":`)
 	tail = `{"text":` + tail
 	data := []string{"data: ", "data:", "data:   "}[frame/2%3]
 	event := data + head + tail + lineEnd

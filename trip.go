@@ -16,13 +16,13 @@ type trip struct {
 	stations []station
 	pin      *tie // where the call belongs; see pinned
 
-	again     *leg                 // comes next, whatever else is possible: a repaired or rephrased call
-	turned    *leg                 // for whose limits the call was not sent at all
-	lined     time.Time            // since when the call has stood in line for its next attempt
-	isPaidFor bool                 // the next attempt, out of the retry budget
-	isEnd     bool                 // nothing may follow
-	isSpoilt  bool                 // the body cannot be read
-	rest      map[string]time.Time // until when a scope is left alone, for this call only
+	again      *leg                 // comes next, whatever else is possible: a repaired or rephrased call
+	turnedAway *leg                 // for whose limits the call was not sent at all
+	lined      time.Time            // since when the call has stood in line for its next attempt
+	isPaidFor  bool                 // the next attempt, out of the retry budget
+	isEnd      bool                 // nothing may follow
+	isSpoilt   bool                 // the body cannot be read
+	rest       map[string]time.Time // until when a scope is left alone, for this call only
 
 	wording
 	omit   additions // what an upstream has rejected in this call
@@ -203,8 +203,8 @@ func (t *trip) depart() (leg, bool) {
 	case !ok || !t.isInTime(0, now): // an upload can take longer than the deadline
 		return l, false
 	case !l.fits:
-		turned := l
-		t.turned = &turned
+		refused := l
+		t.turnedAway = &refused
 		return l, false
 	case !isFirst && !t.isInTime(l.wait+l.usual(), now):
 		return l, false // it could not finish, most likely

@@ -317,7 +317,7 @@ func TestCooldownIsSharedByCalls(t *testing.T) {
 	if got := lone.story(prompt); got != " = 429 RATE_LIMITED" { // to midnight it is four hours
 		t.Errorf("%q", got)
 	}
-	lone.clock = midnight(lone.clock, lone.pacific)
+	lone.clock = lone.midnight()
 	lone.story(prompt)
 	lone.went(t, "a@0s")
 }

@@ -44,7 +44,7 @@ type upstream struct {
 	hasCredential bool // by headers
 	health        *health
 
-	turn atomic.Uint32 // of the keys, which rotate
+	rotation atomic.Uint32 // of the keys
 }
 
 // connection is what judged calls are sent through.
