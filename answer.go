@@ -4,11 +4,8 @@ package gemini
 
 import (
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"io"
-	"net/http"
-	"strings"
 	"time"
 )
 
@@ -101,7 +98,7 @@ func (a *answer) hearOut(isUnwanted bool) {
 	if a.form == formUnary || !isUnwanted {
 		return
 	}
-	hurry := time.AfterFunc(maxDrainTime, func() { _ = a.source.Close() })
+	hurry := time.AfterFunc(hearTime, func() { _ = a.source.Close() })
 	defer hurry.Stop()
 	for limit := a.held.end + maxDrain; !a.ended && a.held.end < limit; a.scanOn() {
 		n, err := a.source.Read(a.held.room())
@@ -109,6 +106,9 @@ func (a *answer) hearOut(isUnwanted bool) {
 		a.end(err)
 	}
 }
+
+// hearTime is for how long a stream is heard out. As a rule it has ended by then.
+const hearTime = 250 * time.Millisecond
 
 // scanOn scans what is held, whatever the verdict was.
 func (a *answer) scanOn() {
@@ -343,62 +343,5 @@ func (a *answer) Close() error {
 	return a.source.Close()
 }
 
-// drain reads the rest of a short answer, because an HTTP/1 connection with unread bytes
-// is lost. The client waits meanwhile, so an upstream that has more to say only has a
-// moment.
-func drain(source io.ReadCloser) {
-	ends := io.Closer(source)
-	if a, isAnswer := source.(*answer); isAnswer {
-		ends = a.source // what an answer holds is its reader's, who is under way
-	}
-	hurry := time.AfterFunc(maxDrainTime, func() { _ = ends.Close() })
-	_, _ = io.CopyN(io.Discard, source, maxDrain)
-	hurry.Stop()
-}
-
 // maxClosing bounds what is kept of the white space behind an array.
 const maxClosing = 4 << 10
-
-// maxDrain and maxDrainTime are how much of an unwanted answer is read, and for
-// how long, to save its connection.
-const (
-	maxDrain     = 64 << 10
-	maxDrainTime = 50 * time.Millisecond
-)
-
-// decoded is the body of an answer without its gzip, if the transport has left
-// it on: some servers compress without having been asked.
-func decoded(res *http.Response) io.ReadCloser {
-	if !isGzip(res.Header.Get("Content-Encoding")) {
-		return res.Body
-	}
-	res.Header.Del("Content-Encoding")
-	res.Header.Del("Content-Length")
-	res.ContentLength = -1
-	return &gzipBody{source: res.Body}
-}
-
-// isGzip recognises a Content-Encoding by both of its names (RFC 9110 §8.4.1.3).
-func isGzip(encoding string) bool {
-	return strings.EqualFold(encoding, "gzip") || strings.EqualFold(encoding, "x-gzip")
-}
-
-// gzipBody starts to decode when it is first read, so that the headers of a
-// slow answer are not waited for.
-type gzipBody struct {
-	source io.ReadCloser
-	gzip   *gzip.Reader
-}
-
-func (g *gzipBody) Read(p []byte) (int, error) {
-	if g.gzip == nil {
-		decoder, err := gzip.NewReader(g.source)
-		if err != nil {
-			return 0, err
-		}
-		g.gzip = decoder
-	}
-	return g.gzip.Read(p)
-}
-
-func (g *gzipBody) Close() error { return g.source.Close() }

@@ -92,7 +92,7 @@ func TestRequestBodyTrickles(t *testing.T) {
 		if _, err := connection.Write([]byte(part)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(maxStall)
+		time.Sleep(2 * maxStall)
 	}
 	for given != `{"a":1,"b":2}` {
 		select {

@@ -23,7 +23,7 @@ func FuzzForm(f *testing.F) {
 	const named = "--boundary\r\nContent-Disposition: form-data; name=\"a\"\r\n"
 	for i, body := range []string{
 		named + "\r\n" + named + "\r\nx\r\n--boundary--\r\n", named + "Content-Disposition: form-data; name=\"b\"\r\n\r\nx\r\n--boundary--",
-		named + " \r\n\r\nx\r\n--boundary--", named + "\r\n--boundary--\r\n--boundary--",
+		"--boundary--0\r\n" + named + "\r\n--boundary--", named + " \r\n\r\nx\r\n--boundary--", named + "\r\n--boundary--\r\n--boundary--",
 	} {
 		f.Add([]byte(body), uint(i))
 	}
@@ -43,7 +43,7 @@ func FuzzForm(f *testing.F) {
 
 // plainDelimiter is one as everybody writes it. What else is taken for one, such as
 // those whose lines end in LF alone, is for each reader to say.
-var plainDelimiter = regexp.MustCompile(`(^|\r\n)--boundary(\r\n|--)`)
+var plainDelimiter = regexp.MustCompile(`(^|\r\n)--boundary(--)?(\r\n|$)`)
 
 func isPlain(form []byte) bool {
 	return len(plainDelimiter.FindAll(form, -1)) == bytes.Count(form, []byte("--boundary"))

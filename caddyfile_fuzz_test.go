@@ -64,9 +64,7 @@ func FuzzCaddyfile(f *testing.F) {
 		if err := again.check(); err != nil {
 			t.Fatalf("%q is accepted, and then refused: %v", config, err)
 		}
-		copied := new(Options)
 		transport := new(Transport)
-		_ = json.Unmarshal(encoded, copied)
 		if err := transport.UnmarshalCaddyfile(caddyfile.NewDispenser(tokens)); err != nil || !reflect.DeepEqual(transport.Options, *accepted) {
 			t.Fatalf("%q: the transport has %+v, %v, the handler %+v", config, transport.Options, err, accepted)
 		}

@@ -130,6 +130,7 @@ func TestDirectGivesUpHalfARecord(t *testing.T) {
 	known := httptest.NewTLSServer(nil)
 	known.Close()
 	var conns atomic.Int32
+	sent := make(chan struct{}, 2)
 	at := rawUpstream(t, func(_ int, raw net.Conn, _ *bufio.Reader) {
 		conns.Add(1)
 		cut := &cutConn{Conn: raw}
@@ -142,6 +143,7 @@ func TestDirectGivesUpHalfARecord(t *testing.T) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst")
 			cut.isCutting = true
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray")
+			sent <- struct{}{}
 		}
 	})
 	d := plainDirect(t)
@@ -151,7 +153,7 @@ func TestDirectGivesUpHalfARecord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(50 * time.Millisecond) // until all has come
+		<-sent
 		body, err := io.ReadAll(res.Body)
 		if string(body) != "first" || err != nil {
 			t.Errorf("%q, %v", body, err)

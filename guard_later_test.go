@@ -126,10 +126,13 @@ func TestGuardKnowsSpellingsOfModels(t *testing.T) {
 }
 
 // imagesThrough makes one call for some images.
-func imagesThrough(t *testing.T, u *upstream, n int) (status int, body string) {
+func imagesThrough(t *testing.T, u *upstream, n int, options ...func(*router)) (status int, body string) {
 	t.Helper()
 	u.probe = time.Minute
 	r := testRouter(Options{Retry: &Retry{Jitter: new(float64)}}, u)
+	for _, option := range options {
+		option(r)
+	}
 	in := httptest.NewRequest(http.MethodPost, "/v1beta/openai/images/generations", strings.NewReader(fmt.Sprintf(`{"model":"gemini-3-pro-image","prompt":"a cat","n":%d}`, n)))
 	in.Header.Set("Content-Type", "application/json")
 	g := &gateway{options: &Options{MaxBody: defaultMaxBody, Inject: injectOff, NoImage: string(noImageAuto)}, router: r, state: r.state, notes: new(noteLog)}
@@ -150,7 +153,9 @@ func TestPartsKeepToEachOthersBlocks(t *testing.T) {
 	u.keys = []*apiKey{keyNamed("k1"), keyNamed("k2")}
 	var mu sync.Mutex
 	sent := make(map[string]int)
-	arrived, stopped := make(chan struct{}), make(chan struct{})
+	arrived := make(chan struct{})
+	var shared *state
+	isRemembered := func() bool { return shared.guard.knows(u.keys[0].account, time.Now()) }
 	u.transport = roundTripper(func(r *http.Request) (*http.Response, error) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		key := r.Header.Get(apiKeyHeader)
@@ -160,19 +165,20 @@ func TestPartsKeepToEachOthersBlocks(t *testing.T) {
 		play := finished("PROHIBITED_CONTENT")
 		if key == "k2" {
 			close(arrived)
-			<-stopped
-			time.Sleep(200 * time.Millisecond) // until the other part has been judged
+			for deadline := time.Now().Add(30 * time.Second); !isRemembered() && time.Now().Before(deadline); {
+				time.Sleep(time.Millisecond) // until the other part has been judged
+			}
 			play = limited
 		} else {
 			<-arrived
-			defer close(stopped)
 		}
 		return &http.Response{
 			StatusCode: play.status, Header: http.Header{"Content-Type": {"application/json"}},
 			Body: io.NopCloser(strings.NewReader(play.body)), ContentLength: int64(len(play.body)),
 		}, nil
 	})
-	if status, body := imagesThrough(t, u, 2); status != 400 || !strings.Contains(body, "PROHIBITED_CONTENT") {
+	share := func(r *router) { shared = r.state }
+	if status, body := imagesThrough(t, u, 2, share); status != 400 || !strings.Contains(body, "PROHIBITED_CONTENT") {
 		t.Errorf("%d %s", status, body)
 	}
 	if sent["k1"] != 1 || sent["k2"] != 1 {

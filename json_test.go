@@ -214,8 +214,6 @@ func TestJSONPause(t *testing.T) {
 	}
 }
 
-// FuzzJSONScanner has the scanner agree with encoding/json on what JSON is,
-// apart from the inside of strings, and with itself at any size of pieces.
 // Wherever a byte stands among others, it is looked at if it has to be.
 func TestJSONBytesThatNeedALook(t *testing.T) {
 	for _, other := range []byte{'a', ' ', '"', 0x7f, 0x80, 0xff} {
@@ -231,6 +229,8 @@ func TestJSONBytesThatNeedALook(t *testing.T) {
 	}
 }
 
+// FuzzJSONScanner has the scanner agree with encoding/json on what JSON is,
+// apart from the inside of strings, and with itself at any size of pieces.
 func FuzzJSONScanner(f *testing.F) {
 	for _, seed := range []string{
 		`{"longName":"a\"b\\","list":[{"name":"\u0061"},1.5e-3,true,null]}`, `[-0.0E+1,{}]`, "tru", `{"a":1,}`, "\"\\", `"\\"x`,

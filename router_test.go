@@ -128,7 +128,7 @@ func broken(script func(conn io.Writer)) http.HandlerFunc {
 }
 
 func TestRouterTurnsAnswersIntoWhatTheyAre(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer nothingRuns(t, goleak.IgnoreCurrent())
 	const blocked = `{"candidates":[{"content":{},"finishReason":"IMAGE_SAFETY","finishMessage":"Filtered."}]}`
 	const failing = `{"error":{"code":503,"status":"UNAVAILABLE","message":"overloaded"}}`
 	head := "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

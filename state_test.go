@@ -36,7 +36,7 @@ func references() int {
 }
 
 func TestStateSurvivesReload(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer nothingRuns(t, goleak.IgnoreCurrent())
 	synctest.Test(t, func(t *testing.T) {
 		storage := newShelf()
 		one := joined(t, storage)

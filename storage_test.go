@@ -538,7 +538,7 @@ func tree(t *testing.T, dir string) (all string) {
 }
 
 func TestStorageThatFailsIsTriedAgain(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer nothingRuns(t, goleak.IgnoreCurrent())
 	synctest.Test(t, func(t *testing.T) {
 		storage := newShelf()
 		storage.files["gemini/rejected_keys.json"] = `{"version":1,"entries":[{"key":"a","until":946688400}]}`
@@ -569,7 +569,7 @@ func TestStorageThatFailsIsTriedAgain(t *testing.T) {
 }
 
 func TestSlowStorageHoldsUpNothing(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer nothingRuns(t, goleak.IgnoreCurrent())
 	synctest.Test(t, func(t *testing.T) {
 		storage := newShelf()
 		storage.files["gemini/rejected_keys.json"] = `{"version":1,"entries":[{"key":"a","until":946688400}]}`
