@@ -156,8 +156,8 @@ func (c *conn) exchange(r *http.Request, timeout time.Duration, maxHeader int64)
 	return res, err
 }
 
-// isFlat tells that a body is in memory, and leaves in one piece with its headers; see
-// requestBody.reader.
+// isFlat tells by its length that a body leaves in one piece with its headers; see
+// requestBody.reader. It is in memory then: that much is read ahead of everything.
 func isFlat(r *http.Request) bool {
 	return r.Body == nil || r.Body == http.NoBody || r.ContentLength > 0 && r.ContentLength <= flatBody
 }

@@ -84,6 +84,8 @@ func (o *Options) newRouter() *router {
 		guardFor:   time.Duration(*o.Guard),
 		rephrasing: o.rephrasing(),
 		pauses:     o.PauseOnBlockRate,
+		noImage:    noImage(o.NoImage),
+		commitText: o.StreamCommit == commitText,
 		now:        time.Now,
 		sleep:      sleep,
 		tell:       func(string, map[string]any) {},
@@ -216,7 +218,6 @@ func (g *gateway) open(r *http.Request, c call) *exchange {
 	keep := g.router.retry.attempts > 1 || g.router.guardFor > 0 || len(g.router.limits) > 0 || g.router.mayTranslate(&c)
 	x.body = newRequestBody(r, g.completion(r, x), g.options.MaxBody, keep)
 	x.body.inMemory = g.options.KeepInMemory
-	x.expect = func(s *station) expectation { return g.expectation(x, s) }
 	return x
 }
 
@@ -281,22 +282,6 @@ func (r *router) mapsModels(c *call) bool {
 // upstream is asked for.
 func (r *router) isImageModel(model, mapped string) bool {
 	return matchesAny(r.imageModels, model) || mapped != model && matchesAny(r.imageModels, mapped)
-}
-
-// expectation is what the client wants of an upstream, once its body has been
-// read.
-func (g *gateway) expectation(x *exchange, s *station) expectation {
-	wants := x.body.wants()
-	api := x.call.imageAPI()
-	return expectation{
-		stream:      x.call.events || x.call.array || x.call.namesModelInBody() && wants.stream,
-		image:       api || x.call.mayDraw() && (wants.images || s.draws),
-		imageAPI:    api,
-		imagesAlone: wants.imagesAlone,
-		thoughts:    wants.thoughts,
-		noImage:     noImage(g.options.NoImage),
-		commitText:  g.options.StreamCommit == commitText,
-	}
 }
 
 // abandoned accounts for a call whose client left before it had an answer.

@@ -107,8 +107,28 @@ func (r *router) midnight() time.Time { return r.state.calendar.day(r.now()).end
 
 const jsonContentType = "application/json; charset=UTF-8"
 
+// expectation is what the client wants of an upstream, once its body has been
+// read.
+func (t *trip) expectation(s *station) expectation {
+	wants := t.x.body.wants()
+	return expectation{
+		stream:      t.x.streamed(),
+		image:       t.x.wantsImage(s),
+		imageAPI:    t.x.call.imageAPI(),
+		imagesAlone: wants.imagesAlone,
+		thoughts:    wants.thoughts,
+		noImage:     t.noImage,
+		commitText:  t.commitText,
+	}
+}
+
+// wantsImage tells whether an image may come back from an upstream.
+func (x *exchange) wantsImage(s *station) bool {
+	return x.call.imageAPI() || x.call.mayDraw() && (s.draws || x.body.wants().images)
+}
+
 func (t *trip) newAnswer(a *attempt, l *leg, res *http.Response) *answer {
-	x, expect := t.x, t.x.expect(l.station)
+	x, expect := t.x, t.expectation(l.station)
 	form := formUnary
 	switch {
 	case t.relaysOut(l):

@@ -96,8 +96,6 @@ type reasonAt struct{ reason, stage string }
 
 const (
 	anyStage  = ""
-	atPrompt  = "prompt"
-	atOutput  = "output"
 	anyReason = ""
 )
 
@@ -107,7 +105,7 @@ const (
 // the image filters, prohibited content and personal data are beyond them:
 // https://ai.google.dev/gemini-api/docs/safety-settings
 var reasonTexts = map[reasonAt]reasonText{
-	{"SAFETY", atPrompt}: {
+	{"SAFETY", stagePrompt}: {
 		what:         "the prompt was stopped by Google's safety filter because a harm category reached its threshold in safetySettings",
 		next:         "Change the prompt, or the threshold of that category where the application calls for it.",
 		configurable: true, say: sayPromptRefused, helpLink: aboutSafety,
@@ -117,17 +115,17 @@ var reasonTexts = map[reasonAt]reasonText{
 		next:         "Change the prompt, or the threshold of that category where the application calls for it.",
 		configurable: true, say: sayResultWithheld, helpLink: aboutSafety,
 	},
-	{"IMAGE_SAFETY", atPrompt}: {
+	{reasonImageSafety, stagePrompt}: {
 		what: "the prompt was stopped as unsafe by Google's image filter, which no setting turns off",
 		next: adviseChange,
 		say:  sayPromptRefused, helpLink: aboutImageSafety,
 	},
-	{"IMAGE_SAFETY", anyStage}: {
+	{reasonImageSafety, anyStage}: {
 		what: "the generated image was stopped by Google's output filter, which no setting turns off",
 		next: adviseChange,
 		say:  sayImageWithheld, helpLink: aboutImageSafety,
 	},
-	{"OTHER", atPrompt}: {
+	{"OTHER", stagePrompt}: {
 		what: "the prompt was stopped by Google, which names no reason; an unsupported language or other harmful content can be the cause",
 		next: adviseChange,
 		say:  sayPromptRefused, helpLink: aboutErrors,
@@ -158,7 +156,7 @@ var reasonTexts = map[reasonAt]reasonText{
 		say:  sayNoImage, helpLink: aboutReasons,
 	},
 	// Google's own NO_IMAGE, and this module's for STOP with words alone.
-	{"NO_IMAGE", anyStage}: {
+	{reasonNoImage, anyStage}: {
 		what: "the model ended its answer without an image, most often because it declined, or saw no picture to draw in the prompt",
 		next: "Say plainly which picture is wanted, or ask for a different one.",
 		say:  sayNoImage, helpLink: aboutImages,
@@ -170,14 +168,14 @@ var reasonTexts = map[reasonAt]reasonText{
 		say:  sayResultWithheld, helpLink: aboutInteractions,
 	},
 	// The OpenAI-compatible API's finish_reason "content_filter" stands for any of Google's reasons.
-	{"CONTENT_FILTER", anyStage}: {
+	{reasonContentFilter, anyStage}: {
 		what: "one of Google's content filters stopped the answer, and the OpenAI-compatible API does not say which",
 		next: adviseChange,
 		say:  sayResultWithheld, helpLink: aboutOpenAI,
 	},
 
 	// Hard blocks.
-	{"PROHIBITED_CONTENT", atPrompt}: {
+	{"PROHIBITED_CONTENT", stagePrompt}: {
 		what: "the prompt was stopped by Google's filter for prohibited content, which no setting turns off",
 		next: adviseNever,
 		say:  sayForbidden, helpLink: aboutAbuse,
@@ -192,7 +190,7 @@ var reasonTexts = map[reasonAt]reasonText{
 		next: adviseNever,
 		say:  sayForbidden, helpLink: aboutAbuse,
 	},
-	{"BLOCKLIST", atPrompt}: {
+	{"BLOCKLIST", stagePrompt}: {
 		what: "the prompt was stopped because it contains a term on Google's blocklist, which safetySettings do not change",
 		next: adviseNever,
 		say:  sayForbidden, helpLink: aboutAbuse,
@@ -213,7 +211,7 @@ var reasonTexts = map[reasonAt]reasonText{
 		say:  sayForbidden, helpLink: aboutAbuse,
 	},
 	// Here the project's own administrators make the rules: to speak of suspended accounts would be wrong.
-	{"MODEL_ARMOR", atPrompt}: {
+	{"MODEL_ARMOR", stagePrompt}: {
 		what: "the prompt was stopped by Model Armor under the policy of the Google Cloud project, which safetySettings do not change",
 		next: "Do not send it again: ask the project's administrators about their Model Armor policy.",
 		say:  sayForbidden, helpLink: aboutModelArmor,
@@ -252,69 +250,69 @@ var reasonTexts = map[reasonAt]reasonText{
 	},
 
 	// This gateway's own.
-	{"EMPTY_RESPONSE", anyStage}: {
+	{reasonEmpty, anyStage}: {
 		what: "the upstream reported success but sent no Gemini answer, which this gateway does not pass on",
 		next: adviseLater,
 		say:  sayUnavailable, helpLink: aboutErrors,
 	},
-	{"UPSTREAM_UNAVAILABLE", anyStage}: {
+	{reasonUnavailable, anyStage}: {
 		what: "this gateway got no answer from its upstream",
 		next: adviseLater,
 		say:  sayUnavailable, helpLink: aboutErrors,
 	},
-	{"INTERACTION_FAILED", anyStage}: {
+	{reasonInteractionFailed, anyStage}: {
 		what: "the model's interaction has failed, and Google names no cause",
 		next: adviseLater,
 		say:  sayNotFinished, helpLink: aboutErrors,
 	},
-	{"DEADLINE_EXCEEDED", anyStage}: {
+	{reasonDeadline, anyStage}: {
 		what: "this gateway got no answer from its upstream before the deadline of the call",
 		next: "Try again later, or give the call more time.",
 		say:  sayUnavailable, helpLink: aboutErrors,
 	},
-	{"BODY_TOO_LARGE", anyStage}: {
+	{reasonTooLarge, anyStage}: {
 		what: "the request body is larger than this gateway accepts",
 		next: "Send fewer or smaller images, or upload them with the Files API and name them by fileUri.",
 		say:  sayTooLarge, helpLink: aboutFiles,
 	},
-	{"REPEATED_BLOCK", anyStage}: {
+	{reasonRepeated, anyStage}: {
 		what: "this gateway did not send the prompt, because a filter has blocked the same one for this account before",
 		next: adviseChange,
 		say:  sayPromptRefused, helpLink: aboutAbuse,
 	},
-	{"RATE_LIMITED", anyStage}: {
+	{reasonRateLimited, anyStage}: {
 		what: "this gateway sends no more calls for now, because a limit on them is used up",
 		next: adviseLater,
 		say:  sayBusy, helpLink: aboutLimits,
 	},
-	{"BUDGET_EXCEEDED", anyStage}: {
+	{reasonOverBudget, anyStage}: {
 		what: "the daily budget of this gateway is spent",
 		next: adviseLater,
 		say:  sayUnavailable, helpLink: aboutLimits,
 	},
-	{"PROJECT_PAUSED", anyStage}: {
+	{reasonPaused, anyStage}: {
 		what: "this gateway sends no more image calls for this project, because content filters have blocked too many of them",
 		next: "Find out which prompts are blocked; then an operator can lift the pause with POST /gemini/reset.",
 		say:  sayUnavailable, helpLink: aboutAbuse,
 	},
-	{"UNSUPPORTED_FIELD", anyStage}: {
+	{reasonUnsupported, anyStage}: {
 		what: "no upstream of this gateway takes the call as it is, and it cannot be put into another form",
 		next: "Leave the field out, or have an upstream that speaks the form of the call.",
 		say:  sayBadRequest, helpLink: aboutErrors,
 	},
-	{"CANCELLED", anyStage}: {
+	{reasonCancelled, anyStage}: {
 		what: "this gateway gave the call up, because its client closed the connection, or one side of it, or stopped sending, before it had its answer",
 		next: "Keep it open until the answer has arrived.",
 		say:  sayNotFinished, helpLink: aboutErrors,
 	},
-	{"MALFORMED_REQUEST", anyStage}: {
+	{reasonMalformed, anyStage}: {
 		what: "the request body is not valid JSON, so this gateway did not send it on",
 		next: "Correct the body and send it again.",
 		say:  sayBadRequest, helpLink: aboutErrors,
 	},
 
 	// Google adds reasons without notice.
-	{anyReason, atPrompt}: {
+	{anyReason, stagePrompt}: {
 		what: "the prompt was stopped by Google for a reason that this gateway has no explanation for",
 		next: adviseChange,
 		say:  sayPromptRefused, helpLink: aboutReasons,
@@ -328,32 +326,32 @@ var reasonTexts = map[reasonAt]reasonText{
 
 // foreignTexts explain the blocks of upstreams that are not Google's: OpenAI, Azure, and those behind an aggregator.
 var foreignTexts = map[reasonAt]reasonText{
-	{"SAFETY", atPrompt}: {
+	{"SAFETY", stagePrompt}: {
 		what: "the prompt was stopped by the content filter of the upstream, which safetySettings do not change",
 		next: adviseChange,
 		say:  sayPromptRefused, helpLink: aboutModeration,
 	},
-	{"SAFETY", atOutput}: {
+	{"SAFETY", stageOutput}: {
 		what: "the answer was stopped by the content filter of the upstream, which safetySettings do not change",
 		next: adviseChange,
 		say:  sayResultWithheld, helpLink: aboutModeration,
 	},
-	{"PROHIBITED_CONTENT", atPrompt}: {
+	{"PROHIBITED_CONTENT", stagePrompt}: {
 		what: "the prompt was stopped by a filter of the upstream for prohibited content, which no setting turns off",
 		next: adviseNever,
 		say:  sayForbidden, helpLink: aboutModeration,
 	},
-	{"PROHIBITED_CONTENT", atOutput}: {
+	{"PROHIBITED_CONTENT", stageOutput}: {
 		what: "the answer was stopped by a filter of the upstream for prohibited content, which no setting turns off",
 		next: adviseNever,
 		say:  sayForbidden, helpLink: aboutModeration,
 	},
-	{"IMAGE_SAFETY", atOutput}: {
+	{reasonImageSafety, stageOutput}: {
 		what: "the generated image was stopped by the content filter of the upstream, which safetySettings do not change",
 		next: adviseChange,
 		say:  sayImageWithheld, helpLink: aboutModeration,
 	},
-	{"CONTENT_FILTER", atOutput}: {
+	{reasonContentFilter, stageOutput}: {
 		what: "the answer was stopped by the content filter of the upstream, which safetySettings do not change",
 		next: adviseChange,
 		say:  sayResultWithheld, helpLink: aboutModeration,

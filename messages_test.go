@@ -68,7 +68,7 @@ var readByClients = regexp.MustCompile(`(?i)billing|exceeded your.*quota|(try ag
 
 func TestEveryReasonIsExplained(t *testing.T) {
 	for _, at := range explainedReasons {
-		for _, general := range []reasonAt{{anyReason, atPrompt}, {anyReason, anyStage}} {
+		for _, general := range []reasonAt{{anyReason, stagePrompt}, {anyReason, anyStage}} {
 			if got := explain(at.reason, at.stage); got.what == reasonTexts[general].what {
 				t.Errorf("%s at stage %q has the general text only", at.reason, at.stage)
 			}

@@ -80,8 +80,8 @@ type Options struct {
 	// prompts for 55 days to find them. Default: 24 hours.
 	Guard *caddy.Duration `json:"guard,omitempty"`
 
-	// The largest request body, in bytes after decompression. Larger ones get
-	// 413. Default: 128 MiB.
+	// The largest request body, in bytes after decompression, above zero. Larger
+	// ones get 413. Default: 128 MiB.
 	MaxBody int64 `json:"max_body,omitempty"`
 
 	// The most of one request that is kept in memory to be sent again, in bytes,
@@ -89,8 +89,8 @@ type Options struct {
 	// 16 MiB.
 	KeepInMemory int64 `json:"keep_in_memory,omitempty"`
 
-	// The most of one answer that may wait for its verdict, in bytes. An answer
-	// that outgrows it is delivered. Default: 4 MiB.
+	// The most of one answer that may wait for its verdict, in bytes, above zero.
+	// An answer that outgrows it is delivered. Default: 4 MiB.
 	Hold int64 `json:"hold,omitempty"`
 
 	// What lets the stream of an image model go to the client: `image`, so

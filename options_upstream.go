@@ -60,7 +60,7 @@ type Upstream struct {
 	APIKeys []APIKey `json:"api_keys,omitempty"`
 
 	// What to ask for instead of the models that clients name. The first rule
-	// that matches applies.
+	// that matches applies. Default: the model that the client names.
 	Models []ModelRule `json:"models,omitempty"`
 
 	// Whether prompts may be sent here that were softly blocked elsewhere.
@@ -78,8 +78,8 @@ type Upstream struct {
 	// How much may be spent here in a day, in USD, from midnight to midnight
 	// Pacific time; calls go to other upstreams then, or are refused. What counts
 	// is the cost of answers so far, so that calls under way may exceed it.
-	// Upstreams of one name share what they have spent, in all sites.
-	// Default: no budget.
+	// Upstreams of one name share what they have spent, in all sites. Above 0, up
+	// to 1,000,000,000. Default: no budget.
 	Budget float64 `json:"budget,omitempty"`
 
 	// How to connect to it. Default: Caddy's `http` transport.
@@ -87,7 +87,7 @@ type Upstream struct {
 
 	// What to change in the headers of requests before they are sent here.
 	// Values can have placeholders. For keys there is `api_keys`: keys in
-	// headers know no pool, and show in the configuration.
+	// headers know no pool, and show in the configuration. Default: none.
 	HeaderUp *headers.HeaderOps `json:"header_up,omitempty"`
 
 	// proxied stands for the address of the reverse_proxy that the gateway is
@@ -127,7 +127,7 @@ type Price struct {
 	// is asked for.
 	Match string `json:"match"`
 
-	// The price of one image in USD, 0 or more, whether or not it could be
+	// The price of one image in USD, 0 to 1,000, whether or not it could be
 	// delivered. Tokens cost nothing apart from it, and an answer without images
 	// nothing at all.
 	USDPerImage float64 `json:"usd_per_image"`

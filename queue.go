@@ -225,7 +225,7 @@ func (t *trip) paused() (first *seat) {
 // isPaused tells whether image calls of an account are refused, because filters
 // have blocked too many.
 func (t *trip) isPaused(s *station, at *seat) bool {
-	return t.pauses && t.state.blockRates.isPaused(at.account) && (s.draws || t.x.expect(s).image)
+	return t.pauses && t.state.blockRates.isPaused(at.account) && (s.draws || t.x.wantsImage(s))
 }
 
 // refusal is why a call could not take a leg.

@@ -99,11 +99,12 @@ func isSnake(name []byte) bool { return bytes.IndexByte(name, '_') >= 0 }
 
 // SafetySetting says how strictly Google filters one category of harm.
 type SafetySetting struct {
-	// Category is a HarmCategory by its full name, such as
-	// HARM_CATEGORY_HARASSMENT.
+	// Category is one of the four that can be set: HARM_CATEGORY_HARASSMENT,
+	// HARM_CATEGORY_HATE_SPEECH, HARM_CATEGORY_SEXUALLY_EXPLICIT and
+	// HARM_CATEGORY_DANGEROUS_CONTENT, in short harassment and so on.
 	Category string `json:"category"`
-	// Threshold is the HarmBlockThreshold from which on content is blocked,
-	// such as BLOCK_NONE or BLOCK_ONLY_HIGH.
+	// Threshold is the HarmBlockThreshold from which on content is blocked: OFF,
+	// BLOCK_NONE, BLOCK_ONLY_HIGH, BLOCK_MEDIUM_AND_ABOVE or BLOCK_LOW_AND_ABOVE.
 	Threshold string `json:"threshold"`
 }
 

@@ -32,7 +32,9 @@ type router struct {
 	guardFor    time.Duration
 	rephrasing  *rephrasing // nil: prompts are never changed
 	state       *state
-	pauses      bool // accounts with a high block rate, until an operator resets them
+	pauses      bool    // accounts with a high block rate, until an operator resets them
+	noImage     noImage // see expectation
+	commitText  bool    // likewise
 
 	now     func() time.Time
 	sleep   func(ctx context.Context, d time.Duration, woken <-chan struct{}) error
@@ -52,10 +54,9 @@ type exchange struct {
 	ctx      context.Context // of the handler, without what a proxy adds to it
 	call     call
 	body     *requestBody // nil for calls that are forwarded untouched
-	expect   func(*station) expectation
-	model    string   // as the client named it, in the path or in the body
-	language string   // Accept-Language
-	base     *url.URL // where to send what has no upstream of its own
+	model    string       // as the client named it, in the path or in the body
+	language string       // Accept-Language
+	base     *url.URL     // where to send what has no upstream of its own
 
 	contentType string // of the body
 	brief       *brief // what it asks for, once it has to be translated

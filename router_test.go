@@ -81,12 +81,6 @@ func send(t *testing.T, base, path, body string, options ...routerOption) sent {
 	x.deadline = r.now().Add(time.Minute)
 	x.body = newRequestBody(in, completion{}, defaultMaxBody, true)
 	defer x.body.release()
-	x.expect = func(*station) expectation {
-		return expectation{
-			stream: x.call.events || x.call.array, image: matchesAny(defaultImageModels, x.model),
-			imagesAlone: x.body.wants().imagesAlone, thoughts: x.body.wants().thoughts, noImage: noImageAuto,
-		}
-	}
 	res, err := r.serve(in, x)
 	if err != nil {
 		return sent{err: err, x: x}
