@@ -165,7 +165,7 @@ func (a *answer) Read(p []byte) (int, error) {
 			n := copy(p, held[:min(int64(len(held)), a.scanned-a.given)])
 			a.give(n)
 			return n, nil
-		case a.atObjectEnd && a.endsLate(): // what ends here had been scanned before the verdict
+		case a.atObjectEnd && a.endAtBlock(): // what ends here had been scanned before the verdict
 		case a.given < a.held.end:
 			n := copy(p, a.held.from(a.given))
 			a.give(n)
@@ -228,7 +228,7 @@ func (a *answer) inspect(p []byte) int {
 			a.closing = append(a.closing, p[at-1:]...)
 			return at - 1
 		}
-		if object && a.endsLate() {
+		if object && a.endAtBlock() {
 			return at
 		}
 	}
@@ -244,9 +244,9 @@ func (a *answer) hearBlock() {
 	}
 }
 
-// endsLate ends a stream behind the object that holds a block, unless another
+// endAtBlock ends a stream behind the object that holds a block, unless another
 // candidate is still being written.
-func (a *answer) endsLate() bool {
+func (a *answer) endAtBlock() bool {
 	a.atObjectEnd = false
 	if a.form == formUnary || a.explain == nil || a.scan.unfinished() {
 		return false

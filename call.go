@@ -56,13 +56,12 @@ type call struct {
 // versions are the first segments of paths that belong to an API.
 var versions = map[string]bool{"v1": true, "v1beta": true, "v1alpha": true, "v1beta1": true}
 
-// collections are what stands behind v1 in the APIs of Google and OpenAI. Many
-// sites have a /v1 of their own; the other versions are Google's alone.
-var collections = map[string]bool{
+// googleCollections stand behind v1 in Google's APIs. Many sites have a /v1 of their
+// own; the other versions are Google's alone.
+var googleCollections = map[string]bool{
 	"models": true, "tunedModels": true, "files": true, "cachedContents": true, "batches": true, "operations": true,
 	"interactions": true, "corpora": true, "fileSearchStores": true, "auth_tokens": true, "openai": true,
 	"projects": true, "publishers": true, "media": true, "agents": true,
-	"chat": true, "images": true, "completions": true, "embeddings": true, "responses": true, "audio": true, "moderations": true,
 }
 
 // isCompanion recognises the paths that do not begin with a version: media
@@ -101,7 +100,7 @@ func recognise(r *http.Request) call {
 	if !versions[segments[0]] || len(segments) < 2 || segments[1] == "" {
 		return call{}
 	}
-	if collection, _, _ := strings.Cut(segments[1], ":"); segments[0] == "v1" && !collections[collection] {
+	if collection, _, _ := strings.Cut(segments[1], ":"); segments[0] == "v1" && !googleCollections[collection] && !openAICollections[collection] {
 		return call{}
 	}
 	c := recognisePath(segments[1:])

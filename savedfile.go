@@ -53,6 +53,12 @@ var (
 // touch says that the memory has changed.
 func (f *savedFile) touch() { f.stale.Store(true) }
 
+// move says that all of it belongs into another storage, of which nothing is known.
+func (f *savedFile) move() {
+	f.touch()
+	f.stamp = certmagic.KeyInfo{}
+}
+
 // readNew is read for a file that may be as it was, which the storage can tell for less.
 func (f *savedFile) readNew(ctx context.Context, storage certmagic.Storage) error {
 	info, err := storage.Stat(ctx, f.key)

@@ -83,6 +83,28 @@ func TestReleaseOfNothing(*testing.T) {
 	newState().release()
 }
 
+// A reload may come while the old storage is being written to: the new one gets all of
+// that, too.
+func TestStorageChangesDuringARound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		before, after := newShelf(), newShelf()
+		one := joined(t, before)
+		one.block("a", 1, softBlock, time.Hour)
+		before.lock <- struct{}{}
+		time.Sleep(saveInterval + time.Second)
+		synctest.Wait() // the round waits for the lock
+		two := joined(t, after)
+		defer two.release()
+		<-before.lock
+		one.release()
+		time.Sleep(3 * saveInterval)
+		synctest.Wait()
+		if saved := before.file("gemini/blocks.json"); saved == "" || after.file("gemini/blocks.json") != saved {
+			t.Errorf("the new storage has %q, the old one %q", after.file("gemini/blocks.json"), saved)
+		}
+	})
+}
+
 func TestStateUsesTheStorageOfTheNewestConfiguration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		before, after, failed := newShelf(), newShelf(), newShelf()
@@ -97,7 +119,7 @@ func TestStateUsesTheStorageOfTheNewestConfiguration(t *testing.T) {
 		time.Sleep(3 * saveInterval)
 		synctest.Wait()
 		if after.file("gemini/blocks.json") != before.file("gemini/blocks.json") {
-			t.Error("what was remembered is not in the new storage")
+			t.Errorf("what was remembered is not in the new storage: %s, but %s", before.file("gemini/blocks.json"), after.file("gemini/blocks.json"))
 		}
 		if _, ok := two.rejected.get("a", time.Now()); !ok {
 			t.Error("what the new storage holds was not taken over")

@@ -38,8 +38,9 @@ type saver struct {
 	loaded   chan struct{} // the first round is over
 	stopping chan struct{}
 	done     chan struct{}
-	failing  bool // the last round has failed, and the operator knows
-	waited   int  // how many rounds in a row have waited for the lock in vain
+	failing  bool   // the last round has failed, and the operator knows
+	waited   int    // how many rounds in a row have waited for the lock in vain
+	used     *lease // by the last round
 
 	mu     sync.Mutex
 	leases []*lease // in the order of configurations
@@ -73,19 +74,11 @@ func (s *saver) start(l *lease) {
 	}
 }
 
-// take makes the saver use what a newer configuration lends. If that is another
-// storage, it gets everything.
+// take makes the saver use what a newer configuration lends, from its next round on.
 func (s *saver) take(l *lease) {
-	before := s.newest()
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.leases = append(s.leases, l)
-	s.mu.Unlock()
-	if l.sharesStorage(before) {
-		return
-	}
-	for _, f := range s.files {
-		f.touch()
-	}
 }
 
 // sharesStorage is careful: a storage need not be a pointer.
@@ -142,13 +135,20 @@ func (s *saver) wait() bool {
 	}
 }
 
-// round works with the newest storage, in limited time. A round that fails is
-// repeated, and reported if the one before did not fail.
+// round works with the newest storage, in limited time. Another one than that of the
+// round before gets everything. A round that fails is repeated, and reported if the one
+// before did not fail.
 func (s *saver) round(work func(context.Context, *lease) error) {
 	// Not the context of a configuration, which ends when the next one starts.
 	ctx, cancel := context.WithTimeout(context.Background(), roundLimit)
 	defer cancel()
 	l := s.newest()
+	if s.used != nil && l != s.used && !l.sharesStorage(s.used) {
+		for _, f := range s.files {
+			f.move()
+		}
+	}
+	s.used = l
 	err := work(ctx, l)
 	if err != nil && !s.failing {
 		l.logger.Warn("storage fails; blocked prompts, cooldowns, counts and costs are remembered in memory only, until it works again", zap.Error(err))

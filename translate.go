@@ -209,9 +209,6 @@ func readBrief(c *call, contentType string, body io.Reader) (*brief, error) {
 	return readBriefNative(body, c.surface == surfaceVertex)
 }
 
-// maxFormText is how long the text of a form's field may be, in bytes.
-const maxFormText = 1 << 20
-
 // layOut is the body as an upstream of another form gets it. It can only fail where
 // it has not been done before.
 func (t *trip) layOut(s *station, rd rendering) (*layout, *foreign, error) {
@@ -237,7 +234,7 @@ func (t *trip) layOut(s *station, rd rendering) (*layout, *foreign, error) {
 		l, f := b.chat(to)
 		return l, f, nil
 	case wayImages:
-		text := func(p passage) (string, error) { return t.x.body.text(p, rd.edits, maxFormText) }
+		text := func(p passage) (string, error) { return t.x.body.text(p, rd.edits, maxTurn) }
 		l, isEdit, f, err := b.imagesAPI(to, text)
 		s.isEdit = isEdit
 		return l, f, err

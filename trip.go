@@ -290,7 +290,7 @@ func (t *trip) board(l *leg) bool {
 	case l.standing == standingCanary && !l.trial.canary:
 		l.noCanary = true
 		t.leaveLine(l)
-	case !t.isInTime(0, now) || !t.isPaid(now):
+	case !t.isInTime(0, now) || !t.pay(now):
 		t.isEnd = true
 		t.leaveLine(l)
 	case t.pass(l, now):
@@ -300,8 +300,8 @@ func (t *trip) board(l *leg) bool {
 	return false
 }
 
-// isPaid tells whether the retry budget allows an attempt, which is asked once.
-func (t *trip) isPaid(now time.Time) bool {
+// pay takes an attempt out of the retry budget, once. It fails if that has none left.
+func (t *trip) pay(now time.Time) bool {
 	t.isPaidFor = t.isPaidFor || t.isFree() || t.budget.retry(now)
 	return t.isPaidFor
 }
