@@ -320,10 +320,12 @@ func (g *gateway) account(x *exchange, status int) {
 	if x.isTriedAgain() {
 		log.write(zap.InfoLevel, "call took several attempts", zap.Array("story", story(x.story)))
 	}
-	if !log.unanswered() {
-		x.each(g.router.conclude)
-		log.answered()
+	if !x.isDecided() {
+		log.undecided()
+		return
 	}
+	x.each(g.router.conclude)
+	log.decided()
 }
 
 // conclude learns from the end of an answer: a block that came late, and where
