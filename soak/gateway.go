@@ -224,19 +224,14 @@ type gateway struct {
 func startGateway(ctx context.Context, binary, dir, upstream string, guard time.Duration) (*gateway, error) {
 	g := &gateway{dir: dir, client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}}
 	common := []string{"$DIR", dir, "$GUARD", guard.String(), "$RPM", fmt.Sprint(limitRPM)}
-	admin, err := process.FreeAddr()
+	addrs, err := process.FreeAddrs(int(sites) + 1)
 	if err != nil {
 		return nil, err
 	}
-	g.admin = admin
-	common = append(common, "$ADMIN", admin)
+	g.ports, g.admin = [sites]string(addrs[:sites]), addrs[sites]
+	common = append(common, "$ADMIN", g.admin)
 	for i, name := range siteNames {
-		addr, err := process.FreeAddr()
-		if err != nil {
-			return nil, err
-		}
-		g.ports[i] = addr
-		common = append(common, "$PORT_"+name, addr[strings.LastIndexByte(addr, ':')+1:])
+		common = append(common, "$PORT_"+name, g.ports[i][strings.LastIndexByte(g.ports[i], ':')+1:])
 	}
 	for i, variant := range variants {
 		text := strings.NewReplacer(append(common, variant...)...).Replace(configTemplate)
@@ -253,7 +248,7 @@ func startGateway(ctx context.Context, binary, dir, upstream string, guard time.
 	if g.Process, err = process.StartCaddy(ctx, binary, dir, "gateway", file, "TMPDIR="+tmp, "TMP="+tmp); err != nil {
 		return nil, err
 	}
-	for _, addr := range append(g.ports[:], admin) {
+	for _, addr := range addrs {
 		if err := process.WaitFor(ctx, addr, g.Exited); err != nil {
 			g.Stop()
 			said, _ := os.ReadFile(g.Log)

@@ -111,9 +111,22 @@ func Listen() (net.Listener, error) {
 
 // FreeAddr is an address that nobody listened on a moment ago.
 func FreeAddr() (string, error) {
-	ln, err := Listen()
+	addrs, err := FreeAddrs(1)
 	if err != nil {
 		return "", err
 	}
-	return ln.Addr().String(), ln.Close()
+	return addrs[0], nil
+}
+
+// FreeAddrs are different addresses that nobody listened on a moment ago.
+func FreeAddrs(count int) (addrs []string, err error) {
+	for range count {
+		ln, err := Listen()
+		if err != nil {
+			return nil, err
+		}
+		defer ln.Close() // not before the others are found, or they could be the same
+		addrs = append(addrs, ln.Addr().String())
+	}
+	return addrs, nil
 }
