@@ -41,7 +41,7 @@ func (u *upstream) request(ctx context.Context, in *http.Request, x *exchange, k
 	}
 	if u.headers != nil {
 		out.Header = out.Header.Clone() // its values are shared with the client's request
-		x.lookUp(func() { u.headers.ApplyToRequest(out) })
+		u.headers.ApplyToRequest(out)
 	}
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header["User-Agent"] = []string{""} // or net/http sends its own

@@ -231,15 +231,15 @@ func newExchange(r *http.Request, c call) *exchange {
 		language:      strings.Join(r.Header["Accept-Language"], ","),
 		client:        clientVersion(r.Header),
 		clientProject: project,
-		expand:        expander(r),
+		expand:        expander(r.Context()),
 		attempt:       &attempt{project: project}, // until there is a real one
 	}
 }
 
 // expander replaces the placeholders that a request knows; others are empty.
 // What comes out of them is not looked into: it may be the client's.
-func expander(r *http.Request) func(string) string {
-	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+func expander(ctx context.Context) func(string) string {
+	repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
 		return nil
 	}

@@ -8,24 +8,25 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
-	"sync/atomic"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // group is a call for several images that is made of as many calls, because
 // Google's models make one at a time. They go their ways at the same time, each
 // inside the limits, and their answers become one (issue #5).
 type group struct {
-	x      *exchange
-	parts  []*exchange
-	cancel context.CancelFunc
-	away   atomic.Int32   // parts that are still on their way
-	lookup sync.Mutex     // see exchange.lookUp
-	ended  chan *exchange // as their verdicts become certain
-	done   []*exchange    // those that have come out of it; nobody else touches them any more
-	left   int            // those that have not
-	given  []*exchange    // those whose answers make up that of the call
-	loss   *exchange      // the gravest of those without an answer
+	x       *exchange
+	parts   []*exchange
+	cancel  context.CancelFunc
+	lookups sync.Mutex     // of the parts, see lookUp
+	ended   chan *exchange // as their verdicts become certain
+	done    []*exchange    // those that have come out of it; nobody else touches them any more
+	left    int            // those that have not
+	given   []*exchange    // those whose answers make up that of the call
+	loss    *exchange      // the gravest of those without an answer
 }
 
 // split divides a call into a group, if it asks for several images and cannot be
@@ -45,16 +46,14 @@ func (r *router) split(x *exchange) (*group, error) {
 	g.ended = make(chan *exchange, g.left)
 	ctx, cancel := context.WithCancel(x.ctx)
 	g.cancel = cancel
+	if shared, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		ctx = context.WithValue(ctx, caddy.ReplacerCtxKey, g.replacer(shared))
+	}
 	for i := range g.parts {
 		part := *x
 		part.ctx, part.partOf = ctx, g
 		part.attempt = &attempt{project: x.clientProject}
-		if x.expand != nil {
-			part.expand = func(text string) (expanded string) {
-				part.lookUp(func() { expanded = x.expand(text) })
-				return expanded
-			}
-		}
+		part.expand = expander(ctx)
 		g.parts[i] = &part
 	}
 	x.group = g
@@ -65,11 +64,9 @@ func (r *router) split(x *exchange) (*group, error) {
 // been paid for, and an error if there is none. It fails only when the client has
 // left.
 func (g *group) travel(r *router, in *http.Request) (*http.Response, error) {
-	g.away.Store(int32(len(g.parts)))
 	for _, part := range g.parts {
 		go func() {
 			defer func() {
-				g.away.Add(-1)
 				if cause := recover(); cause != nil { // of a transport: net/http looks after its own goroutines alone
 					part.collapsed(cause)
 				}
@@ -94,19 +91,29 @@ func (g *group) travel(r *router, in *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// lookUp looks up placeholders of the request, or what they are made of. That may write
-// to the request, as {http.request.uuid} does, and the parts of a group share it.
-func (x *exchange) lookUp(f func()) {
-	if x.partOf != nil {
-		x.partOf.lookup.Lock()
-		defer x.partOf.lookup.Unlock()
+// replacer looks up placeholders for the parts. To them those of the whole call are
+// empty: what becomes of it is being written down meanwhile.
+func (g *group) replacer(shared *caddy.Replacer) *caddy.Replacer {
+	own := caddy.NewEmptyReplacer()
+	own.Map(func(key string) (value any, ok bool) {
+		if strings.HasPrefix(key, placeholderPrefix) {
+			return nil, true
+		}
+		g.lookUp(func() { value, ok = shared.Get(key) })
+		return value, ok
+	})
+	return own
+}
+
+// lookUp looks up something of the request, one part after the other: that may write to
+// the request, as {http.request.uuid} does, and all parts share it.
+func (g *group) lookUp(f func()) {
+	if g != nil {
+		g.lookups.Lock()
+		defer g.lookups.Unlock()
 	}
 	f()
 }
-
-// isUnderWay tells that parts of the call are on their way: what became of it is not
-// known, and they might ask for it while it is written down.
-func (x *exchange) isUnderWay() bool { return x.group != nil && x.group.away.Load() > 0 }
 
 // give is the answer of a part, which its reader closes; nil for no part.
 func (g *group) give(part *exchange) io.ReadCloser {

@@ -186,18 +186,16 @@ var publishedFields = []struct {
 	{"cost", func(x *exchange) any { return x.cost() }},
 }
 
+const placeholderPrefix = "http.gemini."
+
 // placeholder resolves {http.gemini.*}.
 func (x *exchange) placeholder(key string) (any, bool) {
-	name, ours := strings.CutPrefix(key, "http.gemini.")
+	name, ours := strings.CutPrefix(key, placeholderPrefix)
 	if !ours {
 		return nil, false
 	}
 	for _, f := range publishedFields {
-		switch {
-		case f.name != name:
-		case x.isUnderWay():
-			return nil, true
-		default:
+		if f.name == name {
 			return f.value(x), true
 		}
 	}
