@@ -3,8 +3,10 @@
 package caddytest
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -68,6 +70,34 @@ func start(t *testing.T, directives string) *gateway {
 		}
 	})
 	return g
+}
+
+// slowCall is a call through a gateway of its own that takes its time.
+type slowCall struct {
+	name, gateway, path string
+	check               func(t *testing.T, s *reply)
+}
+
+// sideBySide makes calls through one Caddy at the same time: what takes each of them a
+// second takes all of them no more.
+func sideBySide(t *testing.T, calls []slowCall) {
+	t.Helper()
+	var site strings.Builder
+	for i, c := range calls {
+		own := strings.Replace(c.gateway, "gemini {", fmt.Sprintf("gemini @call%d {", i), 1)
+		fmt.Fprintf(&site, "@call%[1]d header X-Call %[1]d\n%[2]s", i, own)
+	}
+	g := start(t, site.String())
+	begun := make([]*pending, len(calls))
+	for i, c := range calls {
+		begun[i] = g.begin(t, c.path, promptJSON, having("X-Call", strconv.Itoa(i)))
+	}
+	for i, c := range calls {
+		t.Run(c.name, func(t *testing.T) {
+			begun[i].t = t
+			c.check(t, begun[i].ends())
+		})
+	}
 }
 
 // visit is a request, and the ordinal of the upstream that received it.

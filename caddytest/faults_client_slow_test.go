@@ -21,9 +21,9 @@ const declared = 900_000
 // deadline, while it still owes the rest, and no upstream is blamed for it.
 func TestSlowUploadsEndAtTheDeadline(t *testing.T) {
 	for name, options := range map[string][]string{
-		"kept":           {"retry {\n\tdeadline 300ms\n}"},
-		"sent once":      {"retry {\n\tdeadline 300ms\n\tattempts 1\n}", "guard off"},
-		"read to limits": {"retry {\n\tdeadline 300ms\n}", "rate_limit * {\n\trpm 1000\n\ttpm 100000000\n}"},
+		"kept":           {"retry {\n\tdeadline 1s\n}"},
+		"sent once":      {"retry {\n\tdeadline 1s\n\tattempts 1\n}", "guard off"},
+		"read to limits": {"retry {\n\tdeadline 1s\n}", "rate_limit * {\n\trpm 1000\n\ttpm 100000000\n}"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			first, second := scripted(t, drawn), scripted(t, drawn)
@@ -74,7 +74,7 @@ func TestEarlyAnswersReachStalledClients(t *testing.T) {
 		option string
 	}{
 		"refused": {413, refusal, "retry {\n\tdeadline 1h\n}"},
-		"drawn":   {200, imageJSON, "retry {\n\tdeadline 300ms\n}"},
+		"drawn":   {200, imageJSON, "retry {\n\tdeadline 1s\n}"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			early := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

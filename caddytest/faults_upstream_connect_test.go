@@ -182,35 +182,40 @@ func TestKeptConnectionIsClosed(t *testing.T) {
 
 // Silence ends by the clock that the operator has set.
 func TestSilenceOfUpstreams(t *testing.T) {
-	const reading = "\ttransport http {\n\t\tread_timeout 300ms\n\t}"
+	const reading = "\ttransport http {\n\t\tread_timeout 1s\n\t}"
+	var calls []slowCall
 	for _, c := range []struct {
 		name, path, timeout string
 		plays               http.HandlerFunc
 		status              int
 		reason, reveal      string
 	}{
-		{"before the header", unaryPath, "\ttransport http {\n\t\tresponse_header_timeout 300ms\n\t}", hangs(), 504, "DEADLINE_EXCEEDED", "; error=http_response_timeout"},
+		{"before the header", unaryPath, "\ttransport http {\n\t\tresponse_header_timeout 1s\n\t}", hangs(), 504, "DEADLINE_EXCEEDED", "; error=http_response_timeout"},
 		{"before the header, reading", unaryPath, reading, hangs(), 504, "DEADLINE_EXCEEDED", "; error=connection_read_timeout"},
 		{"in the body", unaryPath, reading, hangs(textJSON[:60]), 503, "UPSTREAM_UNAVAILABLE", "; received-status=200; error=connection_read_timeout"},
 		{"in a stream", streamPath, reading, hangs(event(textChunk)), 503, "UPSTREAM_UNAVAILABLE", "; received-status=200; error=connection_read_timeout"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			u, second := scripted(t, c.plays), scripted(t, drawn)
-			g := run(t, gemini(inOrder(c.timeout, u), "retry off"))
-			s := g.post(t, c.path, promptJSON)
-			s.fails(t, c.status, c.reason)
-			want := `caddy-gemini; next-hop="first"` + c.reveal + `; details="` + c.reason + `"`
-			if got := s.Header.Get("Proxy-Status"); got != want {
-				t.Errorf("Proxy-Status %s\nwant         %s", got, want)
-			}
-			u.asked(t, 1)
-			u.play(c.plays)
-			g.load(t, gemini(inOrder(c.timeout, u, second), withoutDelay))
-			g.post(t, c.path, promptJSON).exactly(t, 200, imageJSON)
-			u.asked(t, 1)
-			second.asked(t, 1)
+		u, first, second := scripted(t, c.plays), scripted(t, c.plays), scripted(t, drawn)
+		calls = append(calls, slowCall{
+			name: c.name + "/alone", path: c.path, gateway: gemini(inOrder(c.timeout, u), "retry off"),
+			check: func(t *testing.T, s *reply) {
+				s.fails(t, c.status, c.reason)
+				want := `caddy-gemini; next-hop="first"` + c.reveal + `; details="` + c.reason + `"`
+				if got := s.Header.Get("Proxy-Status"); got != want {
+					t.Errorf("Proxy-Status %s\nwant         %s", got, want)
+				}
+				u.asked(t, 1)
+			},
+		}, slowCall{
+			name: c.name + "/beside another", path: c.path, gateway: gemini(inOrder(c.timeout, first, second), withoutDelay),
+			check: func(t *testing.T, s *reply) {
+				s.exactly(t, 200, imageJSON)
+				first.asked(t, 1)
+				second.asked(t, 1)
+			},
 		})
 	}
+	sideBySide(t, calls)
 	t.Run("behind the commit", func(t *testing.T) {
 		u, second := scripted(t, hangs(imageJSON[:200_000])), scripted(t, drawn)
 		s := run(t, gemini(inOrder(reading, u, second), withoutDelay)).post(t, unaryPath, promptJSON)

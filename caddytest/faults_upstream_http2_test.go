@@ -4,11 +4,14 @@ package caddytest
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -219,16 +222,26 @@ func TestHTTP2FaultsBehindTheCommit(t *testing.T) {
 		"gone":  func(f *frames) { f.goAway(f.stream, http2.ErrCodeInternal) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			begun := make(chan struct{}) // the answer, for the client: it might be held until it fails
 			f, u := newFramed(t, func(f *frames) {
 				f.ok()
-				f.data(imageJSON[:40_000], false)
+				f.data(imageJSON[:earlyBytes], false)
+				<-begun
 				ends(f)
 			})
 			second := scripted(t, drawn)
-			s, err := roundTrip(newTransport(t), run(t, gemini(inOrder(overH2C, u, second), withoutDelay)).
-				newRequest(t, http.MethodPost, unaryPath, bytes.NewReader([]byte(promptJSON))))
-			// The first bytes may wait in a buffer when the rest fails to come.
-			if err == nil && (s.StatusCode != 200 || s.err == nil || !bytes.HasPrefix([]byte(imageJSON), s.body)) {
+			g := run(t, gemini(inOrder(overH2C, u, second), withoutDelay))
+			release := sync.OnceFunc(func() { close(begun) })
+			t.Cleanup(release)
+			ctx, cancel := context.WithTimeout(t.Context(), patient)
+			defer cancel()
+			res, err := newTransport(t).RoundTrip(g.newRequest(t, http.MethodPost, unaryPath, strings.NewReader(promptJSON)).WithContext(ctx))
+			if err != nil {
+				t.Fatal(err)
+			}
+			release()
+			s := read(res)
+			if s.StatusCode != 200 || s.err == nil || ctx.Err() != nil || !strings.HasPrefix(imageJSON, string(s.body)) {
 				t.Errorf("status %d, error %v, %d bytes", s.StatusCode, s.err, len(s.body))
 			}
 			if n := f.calls.Load(); n != 1 {

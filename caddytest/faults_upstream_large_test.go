@@ -197,7 +197,7 @@ func TestEndlessStreamsOfUpstreams(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 		})}
-		s.gateway = run(t, gemini(inOrder("", s.first), "retry {\n\tdeadline 300ms\n}"))
+		s.gateway = run(t, gemini(inOrder("", s.first), "retry {\n\tdeadline 1s\n}"))
 		s.post(t, textPath, promptJSON).fails(t, 504, "DEADLINE_EXCEEDED")
 		if n := len(s.first.received()); n != 1 {
 			t.Errorf("the upstream was asked %d times", n)

@@ -116,13 +116,13 @@ func TestImagesWaitInLine(t *testing.T) {
 	const every = 200 * time.Millisecond
 	u := scripted(t, drawn)
 	g := behind(t, u, paced(every))
+	began := time.Now()
 	if images := imagesOf(t, g.post(t, imagesPath, drawSeveral(4))); len(images) != 4 {
 		t.Errorf("%d images, want 4", len(images))
 	}
-	all := visits(u)
-	for i := range all[1:] {
-		if gap := rest(all, i+1); gap < every-20*time.Millisecond {
-			t.Errorf("the images were asked for %v apart", gap)
+	for i, v := range visits(u) {
+		if after, least := v.Time.Sub(began), time.Duration(i)*every; after < least {
+			t.Errorf("image %d was asked for after %v, want %v", i+1, after, least)
 		}
 	}
 	g.uses(t, "rpm", 4)
@@ -246,6 +246,9 @@ func TestSeveralImagesAreTriedAgain(t *testing.T) {
 		if images := imagesOf(t, g.post(t, imagesPath, drawSeveral(3))); len(images) != 3 {
 			t.Errorf("%d images", len(images))
 		}
+		if failed, drew := len(first.received()), len(second.received()); failed != 3 || drew != 3 {
+			t.Errorf("%d requests to the first upstream and %d to the second, want three to each", failed, drew)
+		}
 	})
 	t.Run("in vain", func(t *testing.T) {
 		u := scripted(t, overloaded)
@@ -259,9 +262,12 @@ func TestSeveralImagesAreTriedAgain(t *testing.T) {
 	t.Run("until the deadline", func(t *testing.T) {
 		u := scripted(t, inTurn(drawn, hangs()))
 		g := inFrontOf(t, []string{place("first", u, ownKey(t, "first"))}, retry("attempts 5", hasty))
-		s := g.post(t, imagesPath, drawSeveral(2), "X-Server-Timeout", "0.5")
+		s := g.post(t, imagesPath, drawSeveral(2), "X-Server-Timeout", "1")
 		if images := imagesOf(t, s); len(images) != 1 {
 			t.Errorf("%d images, want the one that was in time", len(images))
+		}
+		if n := len(u.received()); n != 2 {
+			t.Errorf("%d requests, want one for each image", n)
 		}
 	})
 }

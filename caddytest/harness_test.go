@@ -180,11 +180,15 @@ func (g *gateway) checkLog(t *testing.T) {
 	}
 }
 
+// patient is how long a test waits for what has to happen at once: longer than any
+// machine can be busy, because only a test that fails waits so long.
+const patient = 30 * time.Second
+
 // eventually waits for what happens after an answer has been read, such as a
 // line in the access log.
 func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patient); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if happened() {
 			return
 		}
@@ -197,7 +201,7 @@ func wait(t *testing.T, what string, signal <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-signal:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patient):
 		t.Fatalf("did not happen: %s", what)
 	}
 }

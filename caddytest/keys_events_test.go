@@ -171,6 +171,8 @@ func TestSlowListeners(t *testing.T) {
 	g := start(t, directives)
 	book := g.listen(t, "gemini.blocked", directives)
 	book.busy.Lock()
+	release := sync.OnceFunc(book.busy.Unlock)
+	t.Cleanup(release) // or Caddy, which stops behind a test that has failed as well, waits for the listener
 	dropped := func() int { return strings.Count(g.log(t), "event was dropped") }
 	for n := range atOnce + more {
 		if s := g.post(t, unaryPath, promptJSON); s.StatusCode != 400 {
@@ -181,7 +183,7 @@ func TestSlowListeners(t *testing.T) {
 	if got := len(book.all()); got != atOnce || dropped() != more {
 		t.Errorf("%d events are under way, %d were dropped", got, dropped())
 	}
-	book.busy.Unlock()
+	release()
 	eventually(t, "an event", func() bool {
 		g.post(t, unaryPath, promptJSON)
 		return len(book.all()) > atOnce

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,9 @@ import (
 func (u *upstream) arrived(t *testing.T, want string, began time.Time, every time.Duration) {
 	t.Helper()
 	var got []string
-	for i, r := range u.received() {
+	all := u.received() // as their bodies have been read, which takes some longer than others
+	slices.SortFunc(all, func(a, b *request) int { return a.Time.Compare(b.Time) })
+	for i, r := range all {
 		if match := order.FindSubmatch(r.Body); match != nil {
 			got = append(got, string(match[1]))
 		}

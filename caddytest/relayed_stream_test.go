@@ -284,6 +284,9 @@ func TestBrokenAnswersAreRelayed(t *testing.T) {
 			if s.err == nil || !strings.Contains(string(s.body), c.arrives) || strings.Contains(string(s.body), "[DONE]") {
 				t.Errorf("%v behind %s", s.err, shortened(string(s.body)))
 			}
+			if r := u.only(t); !strings.Contains(string(r.Body), prompt) {
+				t.Errorf("the upstream received %s", r.Body)
+			}
 		})
 	}
 }

@@ -61,14 +61,37 @@ func (p *pending) ends() *reply {
 		return s
 	case err := <-p.failure:
 		p.t.Fatalf("the call has failed: %v", err)
-	case <-time.After(20 * time.Second):
+	case <-time.After(patient):
 		p.t.Fatal("the call does not end")
 	}
 	return nil
 }
 
-// patience is a wait that is long enough to reload in.
-const patience = "retry {\n\tbackoff 300ms 300ms\n\tjitter 0\n}"
+// having sets a header of a call.
+func having(field, value string) func(*http.Request) {
+	return func(r *http.Request) { r.Header.Set(field, value) }
+}
+
+// waits are long enough to reload in: the first one usually, the others on machines
+// that are busy.
+var waits = []time.Duration{300 * time.Millisecond, time.Second, 5 * time.Second, 20 * time.Second}
+
+// waiting is a retry after such a wait.
+func waiting(wait time.Duration) string {
+	return fmt.Sprintf("retry {\n\tattempts 2\n\tbackoff %[1]v %[1]v\n\tjitter 0\n}", wait)
+}
+
+// duringAWait makes a test with longer and longer waits, until what it does during one
+// was over before the wait was.
+func duringAWait(t *testing.T, test func(wait time.Duration) (isOver bool)) {
+	t.Helper()
+	for _, wait := range waits {
+		if test(wait) {
+			return
+		}
+	}
+	t.Error("no wait was long enough")
+}
 
 // What a site may turn into while a call is on its way through it.
 func reloads(same string) map[string]string {
@@ -83,11 +106,11 @@ func TestReloadDuringAWait(t *testing.T) {
 	u := scripted(t, nil)
 	// Caddy's own reverse_proxy prints the headers of all requests at debug level.
 	withoutKey := func(r *http.Request) { r.Header.Del("X-Goog-Api-Key") }
-	for door, site := range map[string]string{
-		"handler":   gemini(inOrder("", u), patience),
-		"transport": "reverse_proxy http://127.0.0.1:9 {\n\ttransport " + gemini(inOrder("", u), patience) + "}\n",
+	for door, around := range map[string]string{
+		"handler":   "%s",
+		"transport": "reverse_proxy http://127.0.0.1:9 {\n\ttransport %s}\n",
 	} {
-		for name, next := range reloads(site) {
+		for name := range reloads("") {
 			for _, c := range []struct {
 				path  string
 				plays http.HandlerFunc
@@ -98,21 +121,27 @@ func TestReloadDuringAWait(t *testing.T) {
 			} {
 				_, method, _ := strings.Cut(c.path, ":")
 				t.Run(door+"/"+name+"/"+method, func(t *testing.T) {
-					u.play(inTurn(overloaded, c.plays))
-					g := run(t, site)
-					p := g.begin(t, c.path, promptJSON, withoutKey)
-					eventually(t, "the first attempt", func() bool { return len(u.received()) == 1 })
-					g.load(t, next)
-					s := p.ends()
-					s.exactly(t, 200, c.want)
-					u.asked(t, 2)
-					all := u.received()
-					if gap := all[1].Time.Sub(all[0].Time); gap < 300*time.Millisecond {
-						t.Errorf("the second attempt came after %v", gap)
-					}
-					if got := s.Header.Get("Proxy-Status"); !strings.HasSuffix(got, "; attempts=2") {
-						t.Errorf("Proxy-Status: %s", got)
-					}
+					g := run(t, "respond 204\n")
+					duringAWait(t, func(wait time.Duration) bool {
+						u.play(inTurn(overloaded, c.plays))
+						site := fmt.Sprintf(around, gemini(inOrder("", u), waiting(wait)))
+						g.load(t, site)
+						p := g.begin(t, c.path, promptJSON, withoutKey)
+						eventually(t, "the first attempt", func() bool { return len(u.received()) == 1 })
+						g.load(t, reloads(site)[name])
+						reloaded := time.Now()
+						s := p.ends()
+						s.exactly(t, 200, c.want)
+						u.asked(t, 2)
+						all := u.received()
+						if gap := all[1].Time.Sub(all[0].Time); gap < wait {
+							t.Errorf("the second attempt came after %v, want %v", gap, wait)
+						}
+						if got := s.Header.Get("Proxy-Status"); !strings.HasSuffix(got, "; attempts=2") {
+							t.Errorf("Proxy-Status: %s", got)
+						}
+						return all[1].Time.After(reloaded)
+					})
 				})
 			}
 		}
@@ -121,16 +150,22 @@ func TestReloadDuringAWait(t *testing.T) {
 
 // A site may change several times before a wait ends.
 func TestManyReloadsDuringAWait(t *testing.T) {
-	u := scripted(t, inTurn(overloaded, drawn))
-	site := gemini(inOrder("", u), patience)
-	g := run(t, site)
-	p := g.begin(t, unaryPath, promptJSON)
-	eventually(t, "the first attempt", func() bool { return len(u.received()) == 1 })
-	for i := range 5 {
-		g.load(t, fmt.Sprintf("%sheader X-Reloaded %d\n", site, i))
-	}
-	p.ends().exactly(t, 200, imageJSON)
-	u.asked(t, 2)
+	u := scripted(t, nil)
+	g := run(t, "respond 204\n")
+	duringAWait(t, func(wait time.Duration) bool {
+		u.play(inTurn(overloaded, drawn))
+		site := gemini(inOrder("", u), waiting(wait))
+		g.load(t, site)
+		p := g.begin(t, unaryPath, promptJSON)
+		eventually(t, "the first attempt", func() bool { return len(u.received()) == 1 })
+		for i := range 5 {
+			g.load(t, reloaded(site, i))
+		}
+		last := time.Now()
+		p.ends().exactly(t, 200, imageJSON)
+		u.asked(t, 2)
+		return u.received()[1].Time.After(last)
+	})
 }
 
 // An attempt that is under way goes on, and whatever has to follow follows.
@@ -228,32 +263,40 @@ func TestWhatIsLearnedDuringAReload(t *testing.T) {
 
 // A call that waits does not keep Caddy from stopping, and ends in its own time.
 func TestStopDuringAWait(t *testing.T) {
+	const grace = 50 * time.Millisecond
 	for _, c := range []struct {
 		name    string
 		globals string
-		plays   http.HandlerFunc
+		second  http.HandlerFunc
 		status  int
 	}{
-		{"and an answer", "", inTurn(overloaded, drawn), 200},
+		{"and an answer", "", drawn, 200},
 		{"and no answer", "", overloaded, 503},
-		{"in a hurry", "grace_period 50ms", overloaded, 503},
+		{"in a hurry", "grace_period " + grace.String(), overloaded, 503},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			u := scripted(t, c.plays)
-			g := runWith(t, c.globals, gemini(inOrder("", u), "retry {\n\tbackoff 300ms 300ms\n\tdeadline 1s\n}"))
-			p := g.begin(t, unaryPath, promptJSON)
-			eventually(t, "the first attempt", func() bool { return len(u.received()) == 1 })
-			stopped := make(chan struct{})
-			go func() {
-				defer close(stopped)
-				if err := caddy.Stop(); err != nil {
-					t.Errorf("stopping Caddy: %v", err)
+			u := scripted(t, nil)
+			g := run(t, "respond 204\n")
+			duringAWait(t, func(length time.Duration) bool {
+				u.play(inTurn(overloaded, c.second))
+				g.loadWith(t, c.globals, gemini(inOrder("", u), waiting(length)))
+				p := g.begin(t, unaryPath, promptJSON)
+				eventually(t, "the first attempt", func() bool { return len(u.received()) == 1 })
+				stopped := make(chan struct{})
+				go func() {
+					defer close(stopped)
+					if err := caddy.Stop(); err != nil {
+						t.Errorf("stopping Caddy: %v", err)
+					}
+				}()
+				wait(t, "Caddy stops", stopped)
+				over := time.Now().Add(grace)
+				if s := p.ends(); s.StatusCode != c.status || s.err != nil {
+					t.Errorf("status %d, %v", s.StatusCode, s.err)
 				}
-			}()
-			wait(t, "Caddy stops", stopped)
-			if s := p.ends(); s.StatusCode != c.status || s.err != nil {
-				t.Errorf("status %d, %v", s.StatusCode, s.err)
-			}
+				u.asked(t, 2)
+				return u.received()[1].Time.After(over)
+			})
 		})
 	}
 }
@@ -264,7 +307,7 @@ func TestReloadsLeaveNoGoroutines(t *testing.T) {
 		return inTurn(overloaded, drawn)
 	}
 	u := scripted(t, nil)
-	site := gemini(inOrder("", u), patience)
+	site := gemini(inOrder("", u), waiting(waits[0]))
 	g := run(t, site)
 	round := func(n int) {
 		u.play(plays())

@@ -61,8 +61,9 @@ func (l *storyLine) tale() string {
 	return strings.Join(attempts, ", ")
 }
 
-// slowly waits long enough to tell waits from none.
-const slowly = "retry {\n\tattempts 3\n\tbackoff 30ms 60ms\n\tjitter 0\n}"
+// slowly waits long enough to tell waits from none: each is shorter by what has passed
+// when it begins, which on a busy machine is more than a moment.
+const slowly = "retry {\n\tattempts 3\n\tbackoff 300ms 600ms\n\tjitter 0\n}"
 
 func TestStory(t *testing.T) {
 	for _, c := range []struct {
@@ -77,7 +78,7 @@ func TestStory(t *testing.T) {
 		{
 			"waited for", inTurn(overloaded, overloaded, drawn), nil, 200,
 			"first first-project 503 transient UNAVAILABLE, first first-project 503 transient UNAVAILABLE, first first-project 200 ok",
-			[]float64{0, 0.03, 0.06},
+			[]float64{0, 0.3, 0.6},
 			`next-hop="first"; received-status=200; attempts=3`, "first first-project ok ",
 		},
 		{
@@ -101,19 +102,19 @@ func TestStory(t *testing.T) {
 		{
 			"two chances", answers(200, jsonType, otherJSON), nil, 400,
 			"first first-project 200 transient IMAGE_OTHER, first first-project 200 blocked IMAGE_OTHER",
-			[]float64{0, 0.03},
+			[]float64{0, 0.3},
 			`next-hop="first"; received-status=200; attempts=2; details="IMAGE_OTHER"`, "first first-project blocked IMAGE_OTHER",
 		},
 		{
 			"all in vain", overloaded, nil, 503,
 			"first first-project 503 transient UNAVAILABLE, first first-project 503 transient UNAVAILABLE, first first-project 503 transient UNAVAILABLE",
-			[]float64{0, 0.03, 0.06},
+			[]float64{0, 0.3, 0.6},
 			`next-hop="first"; received-status=503; attempts=3; details="UNAVAILABLE"`, "first first-project transient UNAVAILABLE",
 		},
 		{
 			"the first error is the better one", overloaded, resets(), 503,
 			"first first-project 503 transient UNAVAILABLE, second second-project 0 transient UPSTREAM_UNAVAILABLE, first first-project 503 transient UNAVAILABLE",
-			[]float64{0, 0, 0.03},
+			[]float64{0, 0, 0.3},
 			`next-hop="first"; received-status=503; attempts=3; details="UNAVAILABLE"`, "first first-project transient UNAVAILABLE",
 		},
 		{"the first time", drawn, overloaded, 200, "", nil, `next-hop="first"; received-status=200`, ""},
@@ -195,7 +196,7 @@ func TestPlaceholdersOfSeveralAttempts(t *testing.T) {
 	if got := line.fields(facts, ""); got != want {
 		t.Errorf("fields %q\nwant   %q", got, want)
 	}
-	if waited, ok := facts["wait"].(float64); !ok || waited <= 0.06 || line["waited"] != waited { // 30 and 60 ms, less what had passed when they began
+	if waited, ok := facts["wait"].(float64); !ok || waited <= 0.6 || line["waited"] != waited { // 300 and 600 ms, less what had passed when they began
 		t.Errorf("field: waited %v, placeholder: %v", facts["wait"], line["waited"])
 	}
 }
@@ -203,7 +204,7 @@ func TestPlaceholdersOfSeveralAttempts(t *testing.T) {
 // The tokens of a call are those of all its attempts: Google counts each.
 func TestTokensOfSeveralAttempts(t *testing.T) {
 	u := scripted(t, inTurn(answers(200, jsonType, otherJSON), drawn))
-	g := run(t, accessLog+gemini(inOrder("", u), slowly))
+	g := run(t, accessLog+gemini(inOrder("", u), retryQuickly))
 	g.post(t, unaryPath, promptJSON).exactly(t, 200, imageJSON)
 	eventually(t, "a line in the access log", func() bool { return len(g.accessLines(t)) == 1 })
 	if line := g.accessLines(t)[0]; !strings.Contains(line, `"tokens":1544`) { // 1306 and 238
@@ -252,7 +253,7 @@ func TestStoryTellsNoSecrets(t *testing.T) {
 	for name, options := range map[string]string{"own key": "api_key {env.CADDYTEST_KEY}", "client's key": ""} {
 		t.Run(name, func(t *testing.T) {
 			u := scripted(t, inTurn(echo, resets(), drawn))
-			g := run(t, accessLog+gemini(place("scripted", u, options), slowly, "guard 1h"))
+			g := run(t, accessLog+gemini(place("scripted", u, options), retryQuickly, "guard 1h"))
 			g.post(t, unaryPath+"?key="+clientKey, promptJSON).exactly(t, 200, imageJSON)
 			eventually(t, "a line that tells the story", func() bool { return len(g.stories(t)) == 1 })
 			for _, name := range g.files(t) {

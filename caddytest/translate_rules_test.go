@@ -265,11 +265,23 @@ func TestDeadlineOfTranslatedCalls(t *testing.T) {
 	for _, format := range []string{"gemini", "openai chat"} {
 		u := scripted(t, hangs())
 		g := run(t, gemini(place("only", u, "format "+format, "api_key {env.CADDYTEST_KEY}"), quickly))
-		for path, body := range map[string]string{imagesPath: drawJSON(), editsPath: editJSON} {
-			g.post(t, path, body, "X-Server-Timeout", "0.3").failsAsOpenAI(t, 504, "deadline_exceeded", "DEADLINE_EXCEEDED")
-		}
+		briefly := having("X-Server-Timeout", "1")
+		calls := []*pending{g.begin(t, imagesPath, drawJSON(), briefly), g.begin(t, editsPath, editJSON, briefly)}
+		want := len(calls)
 		if format != "gemini" {
-			g.post(t, unaryPath, promptJSON, "X-Server-Timeout", "0.3").fails(t, 504, "DEADLINE_EXCEEDED")
+			want++
+			g.begin(t, unaryPath, promptJSON, briefly).ends().fails(t, 504, "DEADLINE_EXCEEDED")
+		}
+		for _, p := range calls {
+			p.ends().failsAsOpenAI(t, 504, "deadline_exceeded", "DEADLINE_EXCEEDED")
+		}
+		if n := len(u.received()); n != want {
+			t.Errorf("%s: the upstream received %d requests, want %d", format, n, want)
+		}
+		for _, r := range u.received() {
+			if !slices.Contains(r.said(t), prompt) {
+				t.Errorf("%s: the upstream received %s", format, r.Body)
+			}
 		}
 	}
 }

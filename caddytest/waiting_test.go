@@ -150,16 +150,16 @@ func checkMidnight(t *testing.T, seconds string) {
 // What one call was told holds for the next ones, too: of the same model, and of
 // no other.
 func TestDelayHoldsForOtherCalls(t *testing.T) {
-	u := scripted(t, inTurn(limited("0.4s"), drawn))
+	u := scripted(t, inTurn(limited("1s"), drawn))
 	g := inFrontOf(t, []string{place("first", u, ownKey(t, "first"))}, retry(hasty))
-	g.post(t, unaryPath, promptJSON, "X-Server-Timeout", "0.2").exactly(t, 429, limitedJSON("0.4s"))
+	g.post(t, unaryPath, promptJSON, "X-Server-Timeout", "0.9").exactly(t, 429, limitedJSON("1s"))
 	g.post(t, unaryPath, promptJSON).exactly(t, 200, imageJSON)
-	if got := rest(went(t, "first first", u), 1); got < 400*time.Millisecond {
+	if got := rest(went(t, "first first", u), 1); got < time.Second {
 		t.Errorf("the next call came after %v", got)
 	}
 
 	u.play(inTurn(limited("60s"), drawn))
-	g.post(t, unaryPath, promptJSON, "X-Server-Timeout", "1").exactly(t, 429, limitedJSON("60s"))
+	g.post(t, unaryPath, promptJSON, "X-Server-Timeout", "20").exactly(t, 429, limitedJSON("60s"))
 	began := time.Now()
 	g.post(t, "/v1beta/models/gemini-2.5-flash-image:generateContent", promptJSON).exactly(t, 200, imageJSON)
 	if took := time.Since(began); took > soon {
@@ -221,6 +221,7 @@ func TestBackoff(t *testing.T) {
 
 // A deadline in the middle of a retry leaves what was answered before.
 func TestDeadlineDuringARetry(t *testing.T) {
+	var calls []slowCall
 	for name, plays := range map[string]struct {
 		script http.HandlerFunc
 		status int
@@ -230,15 +231,19 @@ func TestDeadlineDuringARetry(t *testing.T) {
 		"after a limit":   {inTurn(limited("0.01s"), hangs()), 429, limitedJSON("0.01s")},
 		"in an answer":    {inTurn(overloaded, hangs(textJSON[:60])), 503, googleErrorJSON},
 	} {
-		t.Run(name, func(t *testing.T) {
-			u := scripted(t, plays.script)
-			g := inFrontOf(t, []string{place("first", u, ownKey(t, "first"))}, retry(hasty, "deadline 400ms"))
-			g.post(t, unaryPath, promptJSON).exactly(t, plays.status, plays.body)
-			if n := len(u.received()); n != 2 {
-				t.Errorf("%d attempts, want 2", n)
-			}
+		u := scripted(t, plays.script)
+		key := ownKey(t, "call"+strconv.Itoa(len(calls))) // none of them waits for the limits of another
+		calls = append(calls, slowCall{
+			name: name, path: unaryPath, gateway: several([]string{place("first", u, key)}, retry(hasty, "deadline 1s")),
+			check: func(t *testing.T, s *reply) {
+				s.exactly(t, plays.status, plays.body)
+				if n := len(u.received()); n != 2 {
+					t.Errorf("%d attempts, want 2", n)
+				}
+			},
 		})
 	}
+	sideBySide(t, calls)
 }
 
 // A budget bounds what an outage costs in retries, over all calls.
