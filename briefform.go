@@ -189,9 +189,8 @@ func (s *formScanner) next() (part formPart, err error) {
 		switch {
 		case err != nil:
 			return part, s.fail(err, "unexpected end of the form")
-		case line != "" && !part.describe(line):
-			return part, s.fail(nil, "a part has a header that is folded, or two names")
 		case line != "":
+			part.describe(line)
 		case part.name == "":
 			return part, s.fail(nil, "a part has no name")
 		default:
@@ -202,21 +201,20 @@ func (s *formScanner) next() (part formPart, err error) {
 	return part, s.fail(nil, "a part has too long a header")
 }
 
-// describe takes a line of the header. It does not take what readers understand in
-// different ways: lines that go on with the one before, and a second name.
-func (p *formPart) describe(line string) (ok bool) {
+// describe takes a line of the header. A second name does not count, as with
+// mime/multipart, nor does a line that goes on with the one before.
+func (p *formPart) describe(line string) {
 	key, value, _ := strings.Cut(line, ":")
 	switch value = strings.TrimSpace(value); strings.ToLower(key) {
 	case "content-disposition":
 		if p.isNamed {
-			return false
+			return
 		}
 		_, about, _ := mime.ParseMediaType(value)
 		p.name, p.file, p.isNamed = about["name"], about["filename"], true
 	case "content-type":
 		p.contentType = value
 	}
-	return line[0] != ' ' && line[0] != '\t'
 }
 
 // bytes returns what comes next of the part, nothing at its end. It is valid until

@@ -116,9 +116,11 @@ func TestBriefFormByHand(t *testing.T) {
 	const prompt = "Content-Disposition: form-data; name=\"prompt\"\r\n\r\na"
 	const image = "content-type:image/png\r\nX-Other: x\r\ncontent-disposition:form-data;name=image;filename*=UTF-8''%C3%A4.png\r\n\r\nx"
 	for body, want := range map[string]string{
-		"preamble\r\n--boundary \t\r\n" + prompt + "\r\n--boundary\r\n" + image + "\r\n--boundary--":                "",
-		"--boundary\r\n" + prompt + "\r\n--boundary\r\n" + image + "\r\n--boundary--epilogue":                       "",
-		"--boundary\r\n" + prompt + "\r\n--boundaryx\r\n--boundary-\r\n--boundary\r\n" + image + "\r\n--boundary--": "",
+		"preamble\r\n--boundary \t\r\n" + prompt + "\r\n--boundary\r\n" + image + "\r\n--boundary--":                                                                   "",
+		"--boundary\r\n" + prompt + "\r\n--boundary\r\n" + image + "\r\n--boundary--epilogue":                                                                          "",
+		"--boundary\r\n" + prompt + "\r\n--boundaryx\r\n--boundary-\r\n--boundary\r\n" + image + "\r\n--boundary--":                                                    "",
+		"--boundary\r\n" + strings.Replace(prompt, "\r\n", "\r\n ; x=\"y\"\r\n \r\n", 1) + "\r\n--boundary\r\n" + image + "\r\n--boundary--":                           "",
+		"--boundary\r\n" + strings.Replace(prompt, "\r\n", "\r\nContent-Disposition: form-data; name=size\r\n", 1) + "\r\n--boundary\r\n" + image + "\r\n--boundary--": "",
 		"":                        "unexpected end of the form at byte 0",
 		"--boundary":              "unexpected end of the form at byte 10",
 		"--boundary--":            "",

@@ -123,6 +123,7 @@ var (
 	openAIEnums = &enums{
 		finish: enumWords{aliases: map[string]string{
 			"stop": "STOP", "length": "MAX_TOKENS", "tool_calls": "STOP", "function_call": "STOP", "content_filter": reasonContentFilter,
+			"other": "FINISH_REASON_UNSPECIFIED", // the AI SDK's word for what it does not know; Google's is a block
 		}},
 	}
 )
@@ -367,8 +368,8 @@ func (e *googleError) class() class {
 	if v, blocked := e.block(); blocked {
 		return v.class
 	}
-	if told := e.told().class; told != classOK {
-		return told
+	if _, told := e.told(); told.class != classOK {
+		return told.class
 	}
 	for _, rule := range errorRules {
 		if rule.applies(e) {

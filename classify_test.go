@@ -190,7 +190,7 @@ func TestReasons(t *testing.T) {
 		{"finish_reason", openAIEnums, func(value string) string { return `{"choices":[{"finish_reason":` + value + `}]}` }, stageOutput, table{
 			`"stop"`: {}, `"length"`: {}, `"tool_calls"`: {}, `"content_filter"`: soft("CONTENT_FILTER"), `"new: SAFETY"`: {},
 			`"content_filter: RECITATION"`: soft("RECITATION"), `"content_filter: PROHIBITED_CONTENT"`: hard("PROHIBITED_CONTENT"), `"content_filter: NEWS"`: soft("CONTENT_FILTER"),
-			`"SAFETY"`: soft("SAFETY"), `"safety"`: soft("SAFETY"), `"prohibited_content"`: hard("PROHIBITED_CONTENT"), `"function_call"`: {},
+			`"SAFETY"`: soft("SAFETY"), `"safety"`: soft("SAFETY"), `"prohibited_content"`: hard("PROHIBITED_CONTENT"), `"function_call"`: {}, `"other"`: {},
 		}},
 	} {
 		for _, table := range []table{passing, c.table} {

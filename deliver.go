@@ -28,11 +28,8 @@ var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
 // errClientGone is returned when the client no longer takes what is written.
 var errClientGone = errors.New("client went away")
 
-// deliver writes an answer to the client. Events are passed on as they come,
-// everything else in filled buffers. An error of the upstream's is returned as
-// it is, one of the client's as errClientGone.
-func deliver(ctx context.Context, w http.ResponseWriter, res *http.Response, stream bool) error {
-	defer inLargePieces(ctx)()
+// writeHead writes the status and the headers of an answer to the client.
+func writeHead(w http.ResponseWriter, res *http.Response) {
 	header := w.Header()
 	if len(res.Header["Server"]) > 0 {
 		delete(header, "Server") // the upstream's instead of Caddy's, as reverse_proxy has it
@@ -44,7 +41,13 @@ func deliver(ctx context.Context, w http.ResponseWriter, res *http.Response, str
 		header[name] = values
 	}
 	w.WriteHeader(res.StatusCode)
+}
 
+// deliver writes the body of an answer to the client. Events are passed on as they come,
+// everything else in filled buffers. An error of the upstream's is returned as
+// it is, one of the client's as errClientGone.
+func deliver(ctx context.Context, w http.ResponseWriter, res *http.Response, stream bool) error {
+	defer inLargePieces(ctx)()
 	buf := copyBuffers.Get().(*[copyBuffer]byte)
 	defer copyBuffers.Put(buf)
 	out := http.NewResponseController(w)

@@ -41,6 +41,7 @@ func copyOut(tb testing.TB, body string, isStream bool) {
 		StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
 		Body: inRecords{strings.NewReader(body)}, ContentLength: -1,
 	}
+	writeHead(w, res)
 	if err := deliver(context.Background(), w, res, isStream); err != nil || w.written != len(body) {
 		tb.Fatal(w.written, err)
 	}

@@ -144,8 +144,8 @@ var measureSchema = func() *field {
 // keeps nothing of it. What is neither JSON nor a form counts nothing, and neither
 // does what follows an error: such a call is refused, here or by the upstream. It
 // fails only with what reading failed with.
-func measure(body io.Reader, contentType string) (measured, error) {
-	if kind, params, _ := mime.ParseMediaType(contentType); kind == formType {
+func measure(body io.Reader, c *call, contentType string) (measured, error) {
+	if kind, params, _ := mime.ParseMediaType(contentType); kind == formType && c.isImages() {
 		return measureForm(body, params["boundary"])
 	}
 	return measureJSON(body)

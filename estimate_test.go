@@ -72,7 +72,7 @@ func TestMeasure(t *testing.T) {
 			for name, read := range map[string]func(io.Reader) io.Reader{
 				"whole": iotest.DataErrReader, "byte by byte": iotest.OneByteReader,
 			} {
-				got, err := measure(read(strings.NewReader(c.body)), jsonContentType)
+				got, err := measure(read(strings.NewReader(c.body)), editCall, jsonContentType)
 				if got != c.want || err != nil {
 					t.Errorf("%s: %+v %v, want %+v", name, got, err, c.want)
 				}
@@ -83,6 +83,8 @@ func TestMeasure(t *testing.T) {
 
 // editType is the Content-Type of an editForm.
 const editType = formType + "; boundary=" + testBoundary
+
+var editCall = &call{method: "images.edits"} // whose body may be JSON, too
 
 // editForm is what OpenAI's clients send to have images edited.
 func editForm(t testing.TB, n string) string {
@@ -128,7 +130,7 @@ func TestMeasureForm(t *testing.T) {
 		"another boundary":   {strings.ReplaceAll(whole, testBoundary, "x"), measured{}},
 	} {
 		for _, read := range []func(io.Reader) io.Reader{iotest.DataErrReader, iotest.OneByteReader} {
-			got, err := measure(read(strings.NewReader(c.body)), editType)
+			got, err := measure(read(strings.NewReader(c.body)), editCall, editType)
 			if got != c.want || err != nil {
 				t.Errorf("%s: %+v %v, want %+v", name, got, err, c.want)
 			}
@@ -147,7 +149,7 @@ func TestMeasureFails(t *testing.T) {
 		{editType, editForm(t, "3")},
 	} {
 		body := io.MultiReader(strings.NewReader(c.body), iotest.ErrReader(gone))
-		if _, err := measure(body, c.kind); !errors.Is(err, gone) {
+		if _, err := measure(body, editCall, c.kind); !errors.Is(err, gone) {
 			t.Errorf("%s %.20q: %v", c.kind, c.body, err)
 		}
 	}
@@ -200,7 +202,7 @@ func TestMeasureRecorded(t *testing.T) {
 		"request_openai_images.json":         {bytes: 5, asked: 1},
 		"request_snake_case.json":            {bytes: 19, media: 1},
 	} {
-		got, err := measure(bytes.NewReader(fixture(t, file)), jsonContentType)
+		got, err := measure(bytes.NewReader(fixture(t, file)), editCall, jsonContentType)
 		if got != want || err != nil {
 			t.Errorf("%s: %+v %v, want %+v", file, got, err, want)
 		}
@@ -216,7 +218,7 @@ func TestMeasureKeepsNothing(t *testing.T) {
 	body := largeRequest()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	m, err := measure(strings.NewReader(body), jsonContentType)
+	m, err := measure(strings.NewReader(body), editCall, jsonContentType)
 	runtime.ReadMemStats(&after)
 	if used := after.TotalAlloc - before.TotalAlloc; used > 1<<20 || m.bytes != 13 || m.media != 1 || err != nil {
 		t.Errorf("%+v %v, %d bytes of memory", m, err, used)
@@ -235,11 +237,11 @@ func FuzzMeasure(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, kind := range []string{jsonContentType, editType} {
-			whole, err := measure(bytes.NewReader(body), kind)
+			whole, err := measure(bytes.NewReader(body), editCall, kind)
 			if err != nil || whole.bytes > int64(len(body)) || whole.media > int64(len(body)) || min(whole.bytes, whole.media, whole.asked) < 0 {
 				t.Fatalf("%s: %+v %v of %d", kind, whole, err, len(body))
 			}
-			if pieces, err := measure(iotest.OneByteReader(bytes.NewReader(body)), kind); pieces != whole || err != nil {
+			if pieces, err := measure(iotest.OneByteReader(bytes.NewReader(body)), editCall, kind); pieces != whole || err != nil {
 				t.Fatalf("%s: %+v %v, else %+v", kind, pieces, err, whole)
 			}
 		}
@@ -256,7 +258,7 @@ func BenchmarkMeasure(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := measure(strings.NewReader(body), jsonContentType); err != nil {
+				if _, err := measure(strings.NewReader(body), editCall, jsonContentType); err != nil {
 					b.Fatal(err)
 				}
 			}

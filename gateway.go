@@ -128,8 +128,12 @@ func (g *gateway) addUpstreams(ctx caddy.Context) error {
 	return nil
 }
 
-// maxAnnouncing is how many events may be on their way to those who listen. Blocked
-// calls can come faster than a listener runs a command for each, and would pile up.
+// eventBlocked is the one event that comes with calls.
+const eventBlocked = "blocked"
+
+// maxAnnouncing is how many events about blocked calls may be on their way to those who
+// listen. They can come faster than a listener runs a command for each, and would pile up.
+// Of other events there are few.
 const maxAnnouncing = 64
 
 // announcer emits events through Caddy's events app, beside the call that they
@@ -146,7 +150,12 @@ func announcer(ctx caddy.Context) (func(string, map[string]any) bool, error) {
 		if ctx.Err() != nil {
 			return false
 		}
+		isOfCall := name == eventBlocked
 		if name = "gemini." + name; !app.ShouldEmit(name) {
+			return true
+		}
+		if !isOfCall {
+			go app.Emit(ctx, name, data)
 			return true
 		}
 		select {
@@ -156,7 +165,7 @@ func announcer(ctx caddy.Context) (func(string, map[string]any) bool, error) {
 				app.Emit(ctx, name, data)
 			}()
 		default:
-			logger.Warn("event was dropped, because those who listen are too slow", zap.String("event", name))
+			logger.Warn("event was dropped, because those who listen are too slow", zap.String("event", name), zap.Any("data", data))
 		}
 		return true
 	}, nil
@@ -337,7 +346,7 @@ func (r *router) conclude(x *exchange) {
 		if !x.isRemembered { // it came late: then no attempt has followed
 			x.trip.remember(x.last, x.attempt)
 		}
-		r.tell("blocked", map[string]any{
+		r.tell(eventBlocked, map[string]any{
 			"model": x.model, "upstream": x.upstream, "project": x.project, "class": x.verdict.class.String(),
 			"reason": x.verdict.reason, "stage": x.verdict.stage,
 		})

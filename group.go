@@ -6,27 +6,29 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // group is a call for several images that is made of as many calls, because
 // Google's models make one at a time. They go their ways at the same time, each
 // inside the limits, and their answers become one (issue #5).
 type group struct {
-	x       *exchange
-	parts   []*exchange
-	cancel  context.CancelFunc
-	lookups sync.Mutex     // of the parts, see lookUp
-	ended   chan *exchange // as their verdicts become certain
-	done    []*exchange    // those that have come out of it; nobody else touches them any more
-	left    int            // those that have not
-	given   []*exchange    // those whose answers make up that of the call
-	loss    *exchange      // the gravest of those without an answer
+	x        *exchange
+	parts    []*exchange
+	cancel   context.CancelFunc
+	lookups  sync.Mutex     // see lookUp
+	isAsking bool           // it is a part that looks something up, by way of a map perhaps
+	ended    chan *exchange // as their verdicts become certain
+	done     []*exchange    // those that have come out of it; nobody else touches them any more
+	left     int            // those that have not
+	given    []*exchange    // those whose answers make up that of the call
+	loss     *exchange      // the gravest of those without an answer
 }
 
 // split divides a call into a group, if it asks for several images and cannot be
@@ -46,14 +48,18 @@ func (r *router) split(x *exchange) (*group, error) {
 	g.ended = make(chan *exchange, g.left)
 	ctx, cancel := context.WithCancel(x.ctx)
 	g.cancel = cancel
-	if shared, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		ctx = context.WithValue(ctx, caddy.ReplacerCtxKey, g.replacer(shared))
+	if vars, ok := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
+		ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, maps.Clone(vars)) // nobody writes to these
 	}
+	shared, _ := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	for i := range g.parts {
 		part := *x
 		part.ctx, part.partOf = ctx, g
 		part.attempt = &attempt{project: x.clientProject}
-		part.expand = expander(ctx)
+		if shared != nil {
+			part.ctx = context.WithValue(ctx, caddy.ReplacerCtxKey, g.replacer(&part, shared))
+		}
+		part.expand = expander(part.ctx)
 		g.parts[i] = &part
 	}
 	x.group = g
@@ -91,22 +97,24 @@ func (g *group) travel(r *router, in *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// replacer looks up placeholders for the parts. To them those of the whole call are
-// empty: what becomes of it is being written down meanwhile.
-func (g *group) replacer(shared *caddy.Replacer) *caddy.Replacer {
+// replacer looks up placeholders for a part: its own, and those of the request.
+func (g *group) replacer(part *exchange, shared *caddy.Replacer) *caddy.Replacer {
 	own := caddy.NewEmptyReplacer()
+	own.Map(part.placeholder)
 	own.Map(func(key string) (value any, ok bool) {
-		if strings.HasPrefix(key, placeholderPrefix) {
-			return nil, true
-		}
-		g.lookUp(func() { value, ok = shared.Get(key) })
+		g.lookUp(func() {
+			g.isAsking = true
+			value, ok = shared.Get(key)
+			g.isAsking = false
+		})
 		return value, ok
 	})
 	return own
 }
 
-// lookUp looks up something of the request, one part after the other: that may write to
-// the request, as {http.request.uuid} does, and all parts share it.
+// lookUp looks up placeholders of the request, one part after the other: that may write
+// to the request, as {http.request.uuid} does, which the parts share with who writes the
+// header of their answer.
 func (g *group) lookUp(f func()) {
 	if g != nil {
 		g.lookups.Lock()

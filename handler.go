@@ -44,6 +44,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.gateway.abandoned(x)
 		gone := x.farewell(r)
 		defer gone.Body.Close()
+		writeHead(w, gone)
 		_ = deliver(r.Context(), w, gone, false) // for the access log, and for who has closed one side alone
 		x.body.hush(wake)
 		return nil
@@ -52,6 +53,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if res.StatusCode >= http.StatusBadRequest && x.attempts > 0 {
 		x.body.expire(wake) // net/http writes no header while somebody waits for the body, which nobody wants any more
 	}
+	x.group.lookUp(func() { writeHead(w, res) })
 	err = deliver(r.Context(), w, res, x.streamed() || isEventStream(res))
 	if errors.Is(err, errClientGone) || x.left() != nil {
 		err = nil
@@ -186,16 +188,18 @@ var publishedFields = []struct {
 	{"cost", func(x *exchange) any { return x.cost() }},
 }
 
-const placeholderPrefix = "http.gemini."
-
 // placeholder resolves {http.gemini.*}.
 func (x *exchange) placeholder(key string) (any, bool) {
-	name, ours := strings.CutPrefix(key, placeholderPrefix)
+	name, ours := strings.CutPrefix(key, "http.gemini.")
 	if !ours {
 		return nil, false
 	}
 	for _, f := range publishedFields {
-		if f.name == name {
+		switch {
+		case f.name != name:
+		case x.group != nil && x.group.isAsking: // what becomes of the whole is being written down
+			return nil, true
+		default:
 			return f.value(x), true
 		}
 	}

@@ -115,14 +115,14 @@ func (e *googleError) saysPerDay() bool {
 	return e.word == "quota_exceeded" || e.word != "" && perDay.MatchString(e.message)
 }
 
-// told is what the first word that is known stands for.
-func (e *googleError) told() errorWord {
+// told is the first word that is known, and what it stands for.
+func (e *googleError) told() (word string, told errorWord) {
 	for _, word := range []string{e.word, e.inner, e.kind, e.reason} { // the last where object has put it
 		if told, known := errorWords[strings.ToLower(word)]; known {
-			return told
+			return word, told
 		}
 	}
-	return errorWord{}
+	return "", errorWord{}
 }
 
 // statusOfWords is the status of an error inside a 200; 0 if it has no words. What
@@ -131,7 +131,8 @@ func (e *googleError) statusOfWords() int {
 	if e.word == "" && e.kind == "" {
 		return 0
 	}
-	return cmp.Or(e.told().status, http.StatusBadRequest)
+	_, told := e.told()
+	return cmp.Or(told.status, http.StatusBadRequest)
 }
 
 // graver is the worse of two errors. The first may be nil; the second is passed
@@ -151,8 +152,8 @@ func (e *googleError) capitals() string { return strings.ToUpper(cmp.Or(e.word, 
 // block finds out whether the error is a filter's, which must not see the same
 // prompt again (contract §1).
 func (e *googleError) block() (verdict, bool) {
-	told := e.told()
-	v := verdict{class: told.class, reason: asWord(e.capitals()), stage: stageOutput, said: e.message, status: e.code}
+	word, told := e.told()
+	v := verdict{class: told.class, reason: asWord(strings.ToUpper(word)), stage: stageOutput, said: e.message, status: e.code}
 	switch {
 	case told.isModeration, e.isFlagged, moderationMessage.MatchString(e.message):
 		v.class, v.reason, v.stage = classBlocked, "SAFETY", stagePrompt

@@ -21,7 +21,7 @@ func (t *trip) weigh() error {
 			if err := t.x.body.readAll(); err != nil {
 				return err
 			}
-			m, _ = measure(t.x.body.content(), t.x.contentType) // what is no JSON counts as far as it goes
+			m, _ = measure(t.x.body.content(), &t.x.call, t.x.contentType) // what is no JSON counts as far as it goes
 			if t.x.partOf != nil {
 				m.asked = 1
 			}

@@ -71,7 +71,7 @@ func TestFinishWords(t *testing.T) {
 	for word, want := range map[string]string{
 		"stop": "STOP", "length": "MAX_TOKENS", "tool_calls": "STOP", "function_call": "STOP", "": "",
 		"content_filter": "SAFETY", "content_filter: IMAGE_SAFETY": "IMAGE_SAFETY", "content_filter: WEATHER": "SAFETY",
-		"recitation": "RECITATION", "CONTINUATION": "CONTINUATION", `e"rr`: "ERR",
+		"recitation": "RECITATION", "other": "FINISH_REASON_UNSPECIFIED", "OTHER": "OTHER", "CONTINUATION": "CONTINUATION", `e"rr`: "ERR",
 	} {
 		if got := finishOf([]byte(word)); got != want {
 			t.Errorf("%q: %q, want %q", word, got, want)

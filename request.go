@@ -101,7 +101,7 @@ func isSnake(name []byte) bool { return bytes.IndexByte(name, '_') >= 0 }
 type SafetySetting struct {
 	// Category is one of the four that can be set: HARM_CATEGORY_HARASSMENT,
 	// HARM_CATEGORY_HATE_SPEECH, HARM_CATEGORY_SEXUALLY_EXPLICIT and
-	// HARM_CATEGORY_DANGEROUS_CONTENT, in short harassment and so on.
+	// HARM_CATEGORY_DANGEROUS_CONTENT.
 	Category string `json:"category"`
 	// Threshold is the HarmBlockThreshold from which on content is blocked: OFF,
 	// BLOCK_NONE, BLOCK_ONLY_HIGH, BLOCK_MEDIUM_AND_ABOVE or BLOCK_LOW_AND_ABOVE.

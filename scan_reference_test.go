@@ -288,7 +288,7 @@ func (r *reference) scalar(path string, v gjson.Result) {
 	case partPath + ".text", ".choices[].message.content", ".choices[].delta.content", ".choices[].message.refusal", ".choices[].delta.refusal",
 		".choices[].message.content[].text", ".choices[].delta.content[].text":
 		r.content = r.content || isString && v.Raw != `""`
-		r.isMarkdown = r.isMarkdown || strings.Contains(word, "](")
+		r.isMarkdown = r.isMarkdown || strings.Contains(strings.ToLower(word), "](data:")
 	case ".steps[].type", ".step.type":
 		if word == "function_call" {
 			r.toolCall, r.content = true, true

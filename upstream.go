@@ -198,7 +198,7 @@ func (u *upstream) replacement(model string) (name string, isMapped bool) {
 func (u *upstream) context(x *exchange) context.Context {
 	own := attemptContext{Context: x.ctx, isProxied: u.base == nil}
 	if vars, ok := x.ctx.Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
-		x.partOf.lookUp(func() { own.vars = maps.Clone(vars) })
+		own.vars = maps.Clone(vars)
 	}
 	return own
 }

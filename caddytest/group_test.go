@@ -56,8 +56,8 @@ func TestImagesAreDrawnSideBySide(t *testing.T) {
 }
 
 // The images of a call share its placeholders, and looking one up can write to the
-// request: all of them are sent with the same. What is not known before the call has
-// ended is empty.
+// request: all of them are sent with the same. Of what becomes of the call, each knows its
+// own part.
 func TestImagesShareThePlaceholders(t *testing.T) {
 	const several = 10
 	u := scripted(t, newBarrier(several).then(drawn))
@@ -72,8 +72,30 @@ func TestImagesShareThePlaceholders(t *testing.T) {
 		if id := r.Header.Get("X-Request-Id"); len(id) != 36 || id != all[0].Header.Get("X-Request-Id") {
 			t.Errorf("calls of one request are called %q and %q", all[0].Header.Get("X-Request-Id"), id)
 		}
-		if known := r.Header.Get("X-Known"); known != "known:" {
+		if known := r.Header.Get("X-Known"); known != "known: first0" {
 			t.Errorf("sent with %q", known)
+		}
+	}
+}
+
+// The header goes out with the first image, with what the site puts into it, while
+// others are asked for again.
+func TestHeaderBesideOtherImages(t *testing.T) {
+	const several = 6
+	plays := []http.HandlerFunc{drawn}
+	for range several {
+		plays = append(plays, overloaded)
+	}
+	u := scripted(t, inTurn(append(plays, drawn)...))
+	g := run(t, "header >X-Request-Id {http.request.uuid}\nmap {http.gemini.images} {drawn} {\n\tdefault some\n}\n"+
+		gemini(place("first", u, "api_key {env.CADDYTEST_KEY}", "header_up X-Drawn {drawn}"), "retry {\n\tattempts 10\n\tbackoff 1ms 1ms\n}"))
+	s := g.post(t, imagesPath, drawSeveral(several))
+	if images := imagesOf(t, s); len(images) != several || len(s.Header.Get("X-Request-Id")) != 36 {
+		t.Errorf("%d images, called %q", len(images), s.Header.Get("X-Request-Id"))
+	}
+	for _, r := range u.received() {
+		if got := r.Header.Get("X-Drawn"); got != "some" {
+			t.Errorf("sent with %q", got)
 		}
 	}
 }
