@@ -26,8 +26,7 @@ const (
 	// the transport as a bytes.Reader, which net/http sends together with
 	// the header instead of in a packet of its own.
 	flatBody = 64 << 10
-
-	_ = uint(aheadSize - flatBody) // see isFlat
+	_        = uint(aheadSize - flatBody) // see isFlat
 )
 
 var (

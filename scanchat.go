@@ -2,8 +2,6 @@
 
 package gemini
 
-import "strings"
-
 // piece hears the texts of a chat, where some providers put their images.
 func (s *answerScanner) piece(_ *field, raw []byte) { s.words.write(raw) }
 
@@ -15,12 +13,3 @@ func (t textImages) endImage()         { t.s.endPicture(true) }
 func (textImages) beginFile(string)    {}
 func (textImages) data([]byte)         {}
 func (textImages) text([]byte)         {}
-
-// blockWord is Google's word for a block, if that is what an aggregator passes on of
-// the model's own; others call what ends their answers something else.
-func blockWord(native []byte) string {
-	if word := strings.ToUpper(string(native)); finishReasons[word].isBlock() {
-		return word
-	}
-	return ""
-}
