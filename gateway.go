@@ -245,16 +245,6 @@ func newExchange(r *http.Request, c call) *exchange {
 	}
 }
 
-// expander replaces the placeholders that a request knows; others are empty.
-// What comes out of them is not looked into: it may be the client's.
-func expander(ctx context.Context) func(string) string {
-	repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if !ok {
-		return nil
-	}
-	return func(text string) string { return repl.ReplaceAll(text, "") }
-}
-
 // completion is what the call's body must carry. What only some upstreams need
 // is left out for the others when it is sent.
 func (g *gateway) completion(r *http.Request, x *exchange) completion {

@@ -6,13 +6,9 @@ import (
 	"cmp"
 	"context"
 	"io"
-	"maps"
 	"net/http"
 	"slices"
 	"sync"
-
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // group is a call for several images that is made of as many calls, because
@@ -48,17 +44,10 @@ func (r *router) split(x *exchange) (*group, error) {
 	g.ended = make(chan *exchange, g.left)
 	ctx, cancel := context.WithCancel(x.ctx)
 	g.cancel = cancel
-	if vars, ok := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
-		ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, maps.Clone(vars)) // nobody writes to these
-	}
-	shared, _ := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	for i := range g.parts {
 		part := *x
-		part.ctx, part.partOf = ctx, g
-		part.attempt = &attempt{project: x.clientProject}
-		if shared != nil {
-			part.ctx = context.WithValue(ctx, caddy.ReplacerCtxKey, g.replacer(&part, shared))
-		}
+		part.partOf, part.attempt = g, &attempt{project: x.clientProject}
+		part.ctx = g.contextOf(ctx, &part)
 		part.expand = expander(part.ctx)
 		g.parts[i] = &part
 	}
@@ -95,32 +84,6 @@ func (g *group) travel(r *router, in *http.Request) (*http.Response, error) {
 	res := g.x.response(in)
 	res.Body = newCollection(g.x, g.give(first), func() io.ReadCloser { return g.give(g.next()) })
 	return res, nil
-}
-
-// replacer looks up placeholders for a part: its own, and those of the request.
-func (g *group) replacer(part *exchange, shared *caddy.Replacer) *caddy.Replacer {
-	own := caddy.NewEmptyReplacer()
-	own.Map(part.placeholder)
-	own.Map(func(key string) (value any, ok bool) {
-		g.lookUp(func() {
-			g.isAsking = true
-			value, ok = shared.Get(key)
-			g.isAsking = false
-		})
-		return value, ok
-	})
-	return own
-}
-
-// lookUp looks up placeholders of the request, one part after the other: that may write
-// to the request, as {http.request.uuid} does, which the parts share with who writes the
-// header of their answer.
-func (g *group) lookUp(f func()) {
-	if g != nil {
-		g.lookups.Lock()
-		defer g.lookups.Unlock()
-	}
-	f()
 }
 
 // give is the answer of a part, which its reader closes; nil for no part.

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -157,62 +156,3 @@ func bearer(authorization string) string {
 	}
 	return authorization
 }
-
-// publish offers the placeholders and the fields of the access log. Both are
-// worked out only if somebody asks: before the call has ended they say what is known.
-func (x *exchange) publish(r *http.Request) {
-	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		repl.Map(x.placeholder)
-	}
-	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Set(zap.Object("gemini", x))
-	}
-}
-
-// publishedFields are what others are told about a call, by the names of
-// placeholders and log fields.
-var publishedFields = []struct {
-	name  string
-	value func(x *exchange) any
-}{
-	{"model", func(x *exchange) any { return x.model }},
-	{"method", func(x *exchange) any { return x.call.method }},
-	{"upstream", func(x *exchange) any { return x.upstream }},
-	{"project", func(x *exchange) any { return x.project }},
-	{"attempts", func(x *exchange) any { return x.attempts }},
-	{"wait", func(x *exchange) any { return x.waited.Seconds() }},
-	{"verdict", func(x *exchange) any { return x.verdict.class.String() }},
-	{"reason", func(x *exchange) any { return x.verdict.reason }},
-	{"images", func(x *exchange) any { return x.images() }},
-	{"tokens", func(x *exchange) any { return x.used().total() }},
-	{"cost", func(x *exchange) any { return x.cost() }},
-}
-
-// placeholder resolves {http.gemini.*}.
-func (x *exchange) placeholder(key string) (any, bool) {
-	name, ours := strings.CutPrefix(key, "http.gemini.")
-	if !ours {
-		return nil, false
-	}
-	for _, f := range publishedFields {
-		switch {
-		case f.name != name:
-		case x.group != nil && x.group.isAsking: // what becomes of the whole is being written down
-			return nil, true
-		default:
-			return f.value(x), true
-		}
-	}
-	return nil, false
-}
-
-// MarshalLogObject writes the fields of the access log.
-func (x *exchange) MarshalLogObject(enc zapcore.ObjectEncoder) error {
-	for _, f := range publishedFields {
-		zap.Any(f.name, f.value(x)).AddTo(enc)
-	}
-	return nil
-}
-
-// Interface guard
-var _ zapcore.ObjectMarshaler = (*exchange)(nil)
