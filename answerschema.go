@@ -160,9 +160,6 @@ var chatAnswerFields = map[string]field{
 func interactionFields() map[string]field {
 	fields := map[string]field{
 		"status":                                  {id: fieldStatus, keep: maxWord},
-		"errors[]":                                {id: fieldDiagnosis},
-		"errors[].code":                           {id: errorFieldCode, keep: maxWord},
-		"errors[].message":                        {id: errorFieldMessage, keep: maxMessage},
 		"usage.totalInputTokens":                  {id: fieldTokens + tallyPrompt},
 		"usage.totalToolUseTokens":                {id: fieldTokens + tallyTools},
 		"usage.totalOutputTokens":                 {id: fieldTokens + tallyOutput},
@@ -170,6 +167,10 @@ func interactionFields() map[string]field {
 		"usage.outputTokensByModality[]":          {id: fieldModalityCount},
 		"usage.outputTokensByModality[].modality": {id: fieldModality, keep: maxWord},
 		"usage.outputTokensByModality[].tokens":   {id: fieldModalityTokens},
+	}
+	all := errorFields("errors[]", field{id: fieldDiagnosis})
+	for _, path := range []string{"errors[]", "errors[].code", "errors[].message"} { // they have no others
+		fields[path] = all[path]
 	}
 	for _, step := range []string{"steps[]", "step"} {
 		fields[step+".type"] = field{id: fieldStepType, keep: maxWord}

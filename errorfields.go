@@ -4,63 +4,43 @@ package gemini
 
 import "strings"
 
-// The fields of an error object where an answer should be: Google's, and those of
-// OpenAI's and of who follows it, see words. Their IDs are negative, because they stand
-// in several schemas beside what each has of its own.
-const (
-	errorFieldCode   fieldID = -1 - iota // a number, or a word of OpenAI's or of Interactions
-	errorFieldKind                       // OpenAI's type
-	errorFieldStatus                     // Google's word
-	errorFieldMessage
-	errorFieldReason // of an ErrorInfo
-	errorFieldParam
-	errorFieldInner    // Azure's code
-	errorFieldStage    // at which OpenAI's moderation has acted
-	errorFieldCategory // that a moderation has found
-	errorFieldFlagged  // text that an aggregator's moderation has found
-)
+// errorMembers are those of an error object where an answer should be: Google's, and
+// those of OpenAI's and of who follows it, see words.
+var errorMembers = []struct {
+	path string
+	keep int
+	take func(e *googleError, value string)
+}{
+	{"code", maxWord, (*googleError).setCode},                                    // a number, or a word of OpenAI's or of Interactions
+	{"type", maxWord, func(e *googleError, value string) { e.kind = value }},     // OpenAI's
+	{"status", maxWord, func(e *googleError, value string) { e.status = value }}, // Google's word
+	{"message", maxMessage, func(e *googleError, value string) { e.message = value }},
+	{"details[].reason", maxWord, func(e *googleError, value string) { e.reason = value }}, // of an ErrorInfo
+	{"param", maxWord, func(e *googleError, value string) { e.param = value }},
+	{"innererror.code", maxWord, takeInner}, // Azure's
+	{"innerError.code", maxWord, takeInner},
+	{"moderationDetails.moderationStage", maxWord, func(e *googleError, value string) { e.stage = value }}, // OpenAI's
+	{"moderationDetails.categories[]", maxWord, takeCategory},
+	{"metadata.reasons[]", maxWord, takeCategory},                                       // an aggregator's
+	{"metadata.flaggedInput", 0, func(e *googleError, _ string) { e.isFlagged = true }}, // likewise
+}
+
+func takeInner(e *googleError, value string) { e.inner = value }
+
+func takeCategory(e *googleError, value string) {
+	e.isAboutMinors = e.isAboutMinors || strings.Contains(value, minors)
+}
 
 // errorFields are those of an error object at a path, and what the object itself is.
+// Their IDs are negative, because they stand in several schemas beside what each has of
+// its own.
 func errorFields(at string, object field) map[string]field {
-	return map[string]field{
-		at:                       object,
-		at + ".code":             {id: errorFieldCode, keep: maxWord},
-		at + ".type":             {id: errorFieldKind, keep: maxWord},
-		at + ".status":           {id: errorFieldStatus, keep: maxWord},
-		at + ".message":          {id: errorFieldMessage, keep: maxMessage},
-		at + ".details[].reason": {id: errorFieldReason, keep: maxWord},
-		at + ".param":            {id: errorFieldParam, keep: maxWord},
-		at + ".innererror.code":  {id: errorFieldInner, keep: maxWord},
-		at + ".innerError.code":  {id: errorFieldInner, keep: maxWord},
-		at + ".moderationDetails.moderationStage": {id: errorFieldStage, keep: maxWord},
-		at + ".moderationDetails.categories[]":    {id: errorFieldCategory, keep: maxWord},
-		at + ".metadata.reasons[]":                {id: errorFieldCategory, keep: maxWord},
-		at + ".metadata.flaggedInput":             {id: errorFieldFlagged},
+	fields := map[string]field{at: object}
+	for i, member := range errorMembers {
+		fields[at+"."+member.path] = field{id: fieldID(-1 - i), keep: member.keep}
 	}
+	return fields
 }
 
-// take takes a field of the error. It does nothing with those that are none of its.
-func (e *googleError) take(id fieldID, value []byte) {
-	switch text := string(value); id {
-	case errorFieldCode:
-		e.setCode(value)
-	case errorFieldKind:
-		e.kind = text
-	case errorFieldStatus:
-		e.status = text
-	case errorFieldMessage:
-		e.message = text
-	case errorFieldReason:
-		e.reason = text
-	case errorFieldParam:
-		e.param = text
-	case errorFieldInner:
-		e.inner = text
-	case errorFieldStage:
-		e.stage = text
-	case errorFieldCategory:
-		e.isAboutMinors = e.isAboutMinors || strings.Contains(text, minors)
-	case errorFieldFlagged:
-		e.isFlagged = true
-	}
-}
+// take takes the value of one of the errorFields.
+func (e *googleError) take(id fieldID, value []byte) { errorMembers[-1-id].take(e, string(value)) }

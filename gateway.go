@@ -150,23 +150,23 @@ func announcer(ctx caddy.Context) (func(string, map[string]any) bool, error) {
 		if ctx.Err() != nil {
 			return false
 		}
-		isOfCall := name == eventBlocked
-		if name = "gemini." + name; !app.ShouldEmit(name) {
+		event, done := "gemini."+name, func() {}
+		if !app.ShouldEmit(event) {
 			return true
 		}
-		if !isOfCall {
-			go app.Emit(ctx, name, data)
-			return true
+		if name == eventBlocked {
+			select {
+			case announcing <- struct{}{}:
+				done = func() { <-announcing }
+			default:
+				logger.Warn("event was dropped, because those who listen are too slow", zap.String("event", event), zap.Any("data", data))
+				return true
+			}
 		}
-		select {
-		case announcing <- struct{}{}:
-			go func() {
-				defer func() { <-announcing }()
-				app.Emit(ctx, name, data)
-			}()
-		default:
-			logger.Warn("event was dropped, because those who listen are too slow", zap.String("event", name), zap.Any("data", data))
-		}
+		go func() {
+			defer done()
+			app.Emit(ctx, event, data)
+		}()
 		return true
 	}, nil
 }

@@ -100,12 +100,12 @@ func (e *googleError) readWords(object gjson.Result) {
 }
 
 // setCode takes a code, be it a status, a status written as a string, or a word.
-func (e *googleError) setCode(value []byte) {
-	if n, err := strconv.Atoi(string(value)); err == nil {
+func (e *googleError) setCode(value string) {
+	if n, err := strconv.Atoi(value); err == nil {
 		e.code = n
 		return
 	}
-	e.word = string(value)
+	e.word = value
 }
 
 // minors stands in the names of the categories that concern children.

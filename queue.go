@@ -184,6 +184,7 @@ func (t *trip) leaveLine(l *leg) {
 func (t *trip) refuse() {
 	x := t.x
 	x.attempt.discard()
+	paused := t.paused()
 	switch {
 	case t.turnedAway != nil: // which may take the prompt, then
 		x.attempt = t.refusal(t.turnedAway).attempt()
@@ -193,12 +194,10 @@ func (t *trip) refuse() {
 		}}
 	case len(t.stations) == 0:
 		x.keyless(t.upstreams[0])
+	case paused != nil:
+		x.project = paused.project
+		x.status, x.verdict = http.StatusForbidden, verdict{class: classAccount, reason: reasonPaused}
 	default:
-		if paused := t.paused(); paused != nil {
-			x.project, x.status = paused.project, http.StatusForbidden
-			x.verdict = verdict{class: classAccount, reason: reasonPaused}
-			return
-		}
 		x.status, x.verdict = http.StatusGatewayTimeout, verdict{class: classTransient, reason: reasonDeadline}
 	}
 }

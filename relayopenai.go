@@ -242,7 +242,7 @@ func (o *openAIRelayReader) scalar(f *field, _ []byte, kind jsonKind, value []by
 	case resultModel:
 		setWord(&o.model, value)
 	case resultFaultCode:
-		o.fault.setCode(value)
+		o.fault.setCode(string(value))
 	case resultFaultStatus:
 		o.fault.status = string(value)
 	case resultFaultMessage:
